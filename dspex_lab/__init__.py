@@ -1,5 +1,114 @@
-"""dspex_lab."""
+"""A Jupyter workbench for DSPy programs. Start in a notebook with ``%load_ext dspex_lab``, in Python with ``dx.lab()``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from dspex_lab._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from dspex_lab._shipped import shipped
+    from dspex_lab.config import Config
+    from dspex_lab.errors import (
+        BudgetExceeded,
+        CircuitOpen,
+        ConfigurationError,
+        DspexError,
+        LMError,
+        OutOfMemory,
+        PipelineError,
+        PoolError,
+        SandboxError,
+        SignatureError,
+        StoreError,
+        TaskTimeout,
+        Unserialisable,
+        VariableError,
+        WorkerKilled,
+    )
+    from dspex_lab.events import RunOptions
+    from dspex_lab.magics import load_ipython_extension, unload_ipython_extension
+    from dspex_lab.pipelines import Pipeline, Result, chain_of_thought, pipeline, predict, step
+    from dspex_lab.signatures import Signature, signature
+    from dspex_lab.workbench import Lab, lab
+
+_HOME = {
+    "Config": "config",
+    "Lab": "workbench",
+    "Pipeline": "pipelines",
+    "Result": "pipelines",
+    "RunOptions": "events",
+    "Signature": "signatures",
+    "chain_of_thought": "pipelines",
+    "lab": "workbench",
+    "load_ipython_extension": "magics",
+    "pipeline": "pipelines",
+    "predict": "pipelines",
+    "shipped": "_shipped",
+    "signature": "signatures",
+    "step": "pipelines",
+    "unload_ipython_extension": "magics",
+    "BudgetExceeded": "errors",
+    "CircuitOpen": "errors",
+    "ConfigurationError": "errors",
+    "DspexError": "errors",
+    "LMError": "errors",
+    "OutOfMemory": "errors",
+    "PipelineError": "errors",
+    "PoolError": "errors",
+    "SandboxError": "errors",
+    "SignatureError": "errors",
+    "StoreError": "errors",
+    "TaskTimeout": "errors",
+    "Unserialisable": "errors",
+    "VariableError": "errors",
+    "WorkerKilled": "errors",
+}
+
+__all__ = [
+    "BudgetExceeded",
+    "CircuitOpen",
+    "Config",
+    "ConfigurationError",
+    "DspexError",
+    "LMError",
+    "Lab",
+    "OutOfMemory",
+    "Pipeline",
+    "PipelineError",
+    "PoolError",
+    "Result",
+    "RunOptions",
+    "SandboxError",
+    "Signature",
+    "SignatureError",
+    "StoreError",
+    "TaskTimeout",
+    "Unserialisable",
+    "VariableError",
+    "WorkerKilled",
+    "__version__",
+    "chain_of_thought",
+    "lab",
+    "load_ipython_extension",
+    "pipeline",
+    "predict",
+    "shipped",
+    "signature",
+    "step",
+    "unload_ipython_extension",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'dspex_lab' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"dspex_lab.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,72 @@
+"""Panel dashboards over a Lab's store: what ran, what runs, how fast, at what cost, and what failed.
+
+``build`` gives the page as a Panel object for a notebook cell; ``serve`` gives it at a loopback address with a
+token. Neither loads anything from the network. Panel and Altair are imported when one of the two is called.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dspex_lab._lazy import require
+from dspex_lab.dashboards._base import Source
+from dspex_lab.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dspex_lab.dashboards._page import Dashboard
+    from dspex_lab.dashboards._serve import Served
+
+__all__ = ["Source", "build", "serve"]
+
+
+def build(source: Source, *, refresh: float = 1.0) -> Dashboard:
+    """Return the dashboard of a Lab as a Panel object; shown in a notebook cell it is live.
+
+    Args:
+        source: the Lab, or whatever has its ``name`` and ``store``.
+        refresh: the shortest time between two updates, in seconds.
+
+    Raises:
+        ConfigurationError: ``refresh`` is not a positive number, or Panel or Altair is not installed.
+    """
+    _check(refresh)
+    require("panel", "for dashboards")
+    require("altair", "for the charts of dashboards")
+    from dspex_lab.dashboards._page import Dashboard
+
+    return Dashboard(source, refresh=refresh)
+
+
+def serve(source: Source, port: int = 0, open: bool = False, *, refresh: float = 1.0) -> Served:  # noqa: A002 - the word of Panel and Bokeh
+    """Serve the dashboard of a Lab on 127.0.0.1 and return at once.
+
+    Args:
+        source: the Lab, or whatever has its ``name`` and ``store``.
+        port: the port, or 0 for a free one.
+        open: also open it in the person's browser.
+        refresh: the shortest time between two updates of a page, in seconds.
+
+    Raises:
+        ConfigurationError: the port is taken, ``refresh`` is not a positive number, or a package is missing.
+    """
+    _check(refresh)
+    require("panel", "for dashboards")
+    require("altair", "for the charts of dashboards")
+    from dspex_lab.dashboards._serve import Served
+
+    served = Served(source, port=port, refresh=refresh)
+    if open:
+        served.open()
+    return served
+
+
+def _check(refresh: float) -> None:
+    if isinstance(refresh, bool) or not isinstance(refresh, int | float) or not math.isfinite(refresh) or refresh <= 0:
+        raise ConfigurationError(
+            f"A dashboard cannot refresh every {refresh!r} seconds.",
+            key="refresh",
+            expected="a positive number of seconds",
+            actual=refresh,
+            hint="Give a positive number of seconds, such as refresh=1.0.",
+        )

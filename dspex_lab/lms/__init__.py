@@ -1,0 +1,53 @@
+"""Language models: every one is a ``dspy.LM`` over an engine, so it works wherever DSPy does.
+
+Importing this room does not import DSPy; the names below load what they need when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dspex_lab.lms._exemplar import AsyncExemplarEngine, ExemplarEngine
+    from dspex_lab.lms._make import describe, is_simulated, make_lm
+    from dspex_lab.lms._portable import from_portable, portable, register_engine
+    from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, install
+
+_HOME = {
+    "AsyncExemplarEngine": "_exemplar",
+    "CONTEXT_KEY": "_recording",
+    "ExemplarEngine": "_exemplar",
+    "Recorder": "_recording",
+    "describe": "_make",
+    "from_portable": "_portable",
+    "install": "_recording",
+    "is_simulated": "_make",
+    "make_lm": "_make",
+    "portable": "_portable",
+    "register_engine": "_portable",
+}
+
+__all__ = [
+    "CONTEXT_KEY",
+    "AsyncExemplarEngine",
+    "ExemplarEngine",
+    "Recorder",
+    "describe",
+    "from_portable",
+    "install",
+    "is_simulated",
+    "make_lm",
+    "portable",
+    "register_engine",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"dspex_lab.lms.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'dspex_lab.lms' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,90 @@
+"""From what the user names to a ``dspy.LM``, checked before anything is called."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from dspex_lab.errors import LMError
+from dspex_lab.lms._providers import check_model, is_local
+
+if TYPE_CHECKING:
+    import dspy
+
+OFFLINE_MODEL = "offline/exemplar"
+_OFFLINE_NAMES = frozenset(["offline", OFFLINE_MODEL])
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_QUERY = re.compile(r"\?.*$")
+
+
+def make_lm(spec: str | dspy.BaseLM, *, check: bool = True, **options: Any) -> dspy.BaseLM:
+    """Return the language model that ``spec`` names. Nothing is called and no connection is opened.
+
+    Args:
+        spec: ``"offline"`` for the engine that needs no key, ``"provider/model"`` for any model DSPy reaches, or a
+            DSPy language model, which is returned as it is (a copy with ``options``, where some are given).
+        check: compare the name with the providers, keys and models that are known. A model that DSPy's metadata
+            lacks may be new and passes, unless it is one slip of the pen away from a known one.
+        options: handed to ``dspy.LM`` (``temperature``, ``max_tokens``, ``api_base``, ``api_key``, ``cache``, …).
+
+    Raises:
+        LMError: ``spec`` is no model, its provider does not exist, or its key is missing.
+    """
+    import dspy
+
+    if isinstance(spec, dspy.BaseLM):
+        return spec.copy(**options) if options else spec
+    if not isinstance(spec, str):
+        raise LMError(
+            f"A language model is a name or a dspy.LM; this is {_kind(spec)}.",
+            hint="For example 'openai/gpt-5-mini', 'offline', or dspy.LM(…).",
+        )
+    name = spec.strip()
+    if name in _OFFLINE_NAMES:
+        return _offline(options)
+    if check:
+        check_model(name, options)
+    if is_local(options.get("api_base") or options.get("base_url")) and not options.get("api_key"):
+        # Servers on this machine take any key, and clients refuse to send none.
+        options["api_key"] = "local"
+    try:
+        return dspy.LM(name, **options)
+    except (TypeError, ValueError, dspy.LMError) as error:
+        raise LMError(
+            f"DSPy refuses {name!r} with these options: {error}", engine=name, hint="Change or leave out that option."
+        ) from error
+
+
+def _offline(options: dict[str, Any]) -> dspy.LM:
+    import dspy
+
+    from dspex_lab.lms._exemplar import VERSION, AsyncExemplarEngine, ExemplarEngine
+
+    engine = ExemplarEngine(latency=float(options.pop("latency", 0.0)))
+    # The engine's version is part of the request, so that DSPy's disk cache never gives an older engine's answers.
+    options.setdefault("metadata", {"engine": f"exemplar-{VERSION}"})
+    options.setdefault("num_retries", 0)
+    try:
+        return dspy.LM(OFFLINE_MODEL, engine=engine, async_engine=AsyncExemplarEngine(engine.latency), **options)
+    except (TypeError, ValueError) as error:
+        raise LMError(
+            f"The offline engine does not take these options: {error}", engine=OFFLINE_MODEL, hint="Leave them out."
+        ) from error
+
+
+def is_simulated(lm: Any) -> bool:
+    """Whether ``lm`` only imitates a provider: the offline engine, a test engine, DSPy's ``DummyLM``."""
+    if getattr(getattr(lm, "engine", None), "simulated", False):
+        return True
+    return any(c.__name__ == "DummyLM" and c.__module__ == "dspy.utils.dummies" for c in type(lm).__mro__)
+
+
+def describe(lm: Any) -> str:
+    """Return the name of a model, fit for records and displays: it holds no key and no password."""
+    model = getattr(lm, "model", None)
+    text = model if isinstance(model, str) and model else type(lm).__name__
+    return _QUERY.sub("", _USERINFO.sub("", text))
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__} ({str(value)[:40]!r})"

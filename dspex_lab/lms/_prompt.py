@@ -1,0 +1,217 @@
+"""Reads the prompt of a DSPy adapter as a model would: the task, the demonstrations, the question.
+
+Understood are the prompts of ChatAdapter, JSONAdapter and XMLAdapter. Any other prompt is a free text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from dspex_lab.lms._shapes import Shape, shape_of
+
+_INPUTS, _OUTPUTS = "Your input fields are:\n", "Your output fields are:\n"
+_STRUCTURE = "All interactions will be structured in the following way"
+_OBJECTIVE = "In adhering to this structure, your objective is:"
+_CONSTRAINTS = "\nConstraints: "
+_NUMBERED = re.compile(r"^\d+\. `(\w+)` \((.*)", re.MULTILINE)
+_NOTE = re.compile(r"# note: the value you produce (.*)")
+_PARTIAL = "This is an example of the task, though some input or output fields are not supplied."
+_NOT_SUPPLIED = ("Not supplied for this particular example.", "Not supplied for this conversation history message.")
+_REMINDERS = (
+    "\n\nRespond with the corresponding output fields",
+    "\n\nRespond with a JSON object in the following order of fields",
+)
+_HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """A field as the prompt defines it."""
+
+    name: str
+    description: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the system message says: the fields, the instructions, and the style the answer must have.
+
+    ``style`` is ``"chat"``, ``"json"`` or ``"xml"``.
+    """
+
+    inputs: tuple[FieldSpec, ...]
+    outputs: tuple[FieldSpec, ...]
+    instructions: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """An earlier turn: the inputs and the outputs it gives, as text; what it does not supply is left out."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A whole prompt. ``task`` is None for a free text, which then stands in ``text`` alone."""
+
+    text: str
+    task: Task | None
+    demonstrations: tuple[Demonstration, ...] = ()
+    inputs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def question(self) -> dict[str, str]:
+        """Return the inputs to answer, by field."""
+        return dict(self.inputs)
+
+
+def read_prompt(system: str, turns: Sequence[tuple[str, str]]) -> Prompt:
+    """Read a prompt.
+
+    Args:
+        system: the system message; may be empty.
+        turns: the other messages, each as role and text; the last user message is the question.
+    """
+    last = next((i for i in range(len(turns) - 1, -1, -1) if turns[i][0] == "user"), None)
+    asked = turns[last][1] if last is not None else ""
+    task = read_task(system)
+    if task is None:
+        return Prompt("\n\n".join(t for t in (system, asked) if t), None)
+    names = tuple(f.name for f in task.inputs)
+    return Prompt(asked, task, _demonstrations(task, turns[:last]), tuple(read_inputs(asked, names, task.style).items()))
+
+
+def _demonstrations(task: Task, turns: Sequence[tuple[str, str]]) -> tuple[Demonstration, ...]:
+    names, wanted = tuple(f.name for f in task.inputs), tuple(f.name for f in task.outputs)
+    found = []
+    for (role, given), (next_role, answered) in pairwise(turns):
+        if role == "user" and next_role == "assistant":
+            inputs, outputs = read_inputs(given, names, task.style), read_outputs(answered, wanted, task.style)
+            if inputs and outputs:
+                found.append(Demonstration(inputs, outputs))
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def read_task(system: str) -> Task | None:
+    """Read a system message; None if no DSPy adapter wrote it."""
+    start, middle, end = system.find(_INPUTS), system.find(_OUTPUTS), system.find(_STRUCTURE)
+    if min(start, middle, end) < 0:
+        return None
+    structure, _, objective = system[end:].partition(_OBJECTIVE)
+    style = _style_of(structure)
+    notes = {m.group(1): m.group(2) for m in re.finditer(r"\{(\w+)\}\s+# note: the value you produce (.*)", structure)}
+    if style == "json":
+        notes = _json_notes(structure)
+    instructions = "\n".join(line.removeprefix(" " * 8) for line in objective.strip("\n").splitlines()).strip()
+    return Task(
+        inputs=_fields(system[start + len(_INPUTS) : middle], {}),
+        outputs=_fields(system[middle + len(_OUTPUTS) : end], notes),
+        instructions=instructions,
+        style=style,
+    )
+
+
+def _style_of(structure: str) -> str:
+    if "Outputs will be a JSON object" in structure:
+        return "json"
+    return "chat" if _HEADER.search(structure) else "xml"
+
+
+def _json_notes(structure: str) -> dict[str, str]:
+    opening = structure.rfind("\n{")
+    try:
+        fields = json.JSONDecoder().raw_decode(structure[opening + 1 :])[0] if opening >= 0 else {}
+    except ValueError:
+        return {}
+    found = {name: _NOTE.search(text) for name, text in fields.items() if isinstance(text, str)}
+    return {name: match.group(1) for name, match in found.items() if match}
+
+
+def _fields(section: str, notes: dict[str, str]) -> tuple[FieldSpec, ...]:
+    heads = list(_NUMBERED.finditer(section))
+    found = []
+    for head, following in zip(heads, [*heads[1:], None], strict=True):
+        body = section[head.start(2) : following.start() if following else len(section)].strip()
+        annotation, rest = _split_annotation(body)
+        description, _, constraints = rest.partition(_CONSTRAINTS)
+        description = description.strip()
+        name = head.group(1)
+        shape = shape_of(annotation, notes.get(name, ""), constraints.strip(), description)
+        found.append(FieldSpec(name, description, shape))
+    return tuple(found)
+
+
+def _split_annotation(body: str) -> tuple[str, str]:
+    """Split ``type): description`` where the type ends, which may itself hold parentheses and colons."""
+    for match in re.finditer(r"\):(?=\s|$)", body):
+        annotation = body[: match.start()]
+        if annotation.count("(") <= annotation.count(")") and annotation.count("[") <= annotation.count("]"):
+            return annotation, body[match.end() :]
+    return "", body
+
+
+@lru_cache(maxsize=8192)
+def _read_inputs(text: str, names: tuple[str, ...], style: str) -> tuple[tuple[str, str], ...]:
+    text = text.removeprefix(_PARTIAL).strip()
+    for reminder in _REMINDERS:
+        at = text.rfind(reminder)
+        if at >= 0:
+            text = text[:at]
+    return tuple(_sections(text, names, style).items())
+
+
+def read_inputs(text: str, names: tuple[str, ...], style: str) -> dict[str, str]:
+    """Return the input fields that a user message gives, by name."""
+    return dict(_read_inputs(text, names, style))
+
+
+@lru_cache(maxsize=8192)
+def _read_outputs(text: str, names: tuple[str, ...], style: str) -> tuple[tuple[str, Any], ...]:
+    if style == "json":
+        try:
+            loaded = json.loads(text)
+        except ValueError:
+            return ()
+        found = {name: loaded[name] for name in names if name in loaded} if isinstance(loaded, dict) else {}
+    else:
+        found = _sections(text, names, style)
+    return tuple(
+        (name, value) for name, value in found.items() if not (isinstance(value, str) and value.strip() in _NOT_SUPPLIED)
+    )
+
+
+def read_outputs(text: str, names: tuple[str, ...], style: str) -> dict[str, Any]:
+    """Return the output fields that an assistant message supplies, by name; JSON keeps its types."""
+    return dict(_read_outputs(text, names, style))
+
+
+def _sections(text: str, names: tuple[str, ...], style: str) -> dict[str, str]:
+    if style == "xml":
+        found = {n: re.search(rf"<{n}>(.*?)</{n}>", text, re.DOTALL) for n in names}
+        return {name: _unescape(match.group(1).strip()) for name, match in found.items() if match}
+    sections: dict[str, str] = {}
+    # Only the headers of this task's fields count, each once and in order: a message may hold text that looks like one.
+    heads: list[tuple[str, int, int]] = []
+    for match in _HEADER.finditer(text):
+        name = match.group(1)
+        if (name in names or name == "completed") and all(name != seen for seen, _, _ in heads):
+            heads.append((name, match.start(), match.end()))
+    for (name, _, begin), following in zip(heads, [*heads[1:], None], strict=True):
+        if name != "completed":
+            sections[name] = text[begin : following[1] if following else len(text)].strip()
+    return sections
+
+
+def _unescape(text: str) -> str:
+    return text.replace("&lt;", "<").replace("&amp;", "&")

@@ -1,0 +1,28 @@
+"""``%dspex dashboard``: the dashboard in the cell, or served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex_lab.magics._base import Call, Command
+from dspex_lab.magics._line import parse
+
+
+def run(call: Call) -> Any:
+    """Show the dashboard here, or with the word ``serve`` at a loopback address."""
+    line = parse(call.line, words=1, flags=("port",))
+    if line.words == ["serve"] or "port" in line.flags:
+        served = call.lab.dashboard(serve=True, port=line.flag("port", int, 0))
+        print(f"dashboard: {served.url}")
+        return served
+    return call.lab.dashboard()
+
+
+COMMAND = Command(
+    "dashboard",
+    "%dspex dashboard [serve] [--port N]",
+    "runs, latency by step, errors and cost, live",
+    run,
+    flags=("port",),
+    names=lambda namespace: ["serve"],
+)

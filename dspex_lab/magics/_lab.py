@@ -1,0 +1,27 @@
+"""The kernel's Lab, as the magics open it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+_said: set[str] = set()
+
+
+def kernel_lab(shell: Any) -> Any:
+    """Return the kernel's Lab; the first time, say what its store found and which model answers."""
+    from dspex_lab.workbench import lab
+
+    found = lab()
+    if found.id not in _said:
+        _said.add(found.id)
+        if found.store.recovery is not None:
+            print(f"dspex_lab: {found.store.recovery}")
+    return found
+
+
+def known_pipelines(namespace: Any) -> list[str]:
+    """Return the names of the pipelines of the kernel's Lab, without opening one."""
+    workbench = sys.modules.get("dspex_lab.workbench")
+    current = getattr(workbench, "_current", None)
+    return list(current.pipelines) if current is not None else []

@@ -1,0 +1,34 @@
+"""``%dspex lm [MODEL]``: choose the model, or say which one answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex_lab.errors import ConfigurationError
+from dspex_lab.magics._base import Call, Command
+from dspex_lab.magics._line import parse
+
+
+def run(call: Call) -> Any:
+    """Choose the model of the Lab; without one, say which is in use."""
+    from dspex_lab.lms import describe, is_simulated
+
+    line = parse(call.line, words=1, fields=True)
+    values = line.values(call.shell.user_ns)
+    if values and not line.words:
+        raise ConfigurationError("Options need a model before them.", key="lm", hint=f"Write: {COMMAND.usage}")
+    if line.words:
+        word = line.words[0].strip("\"'")
+        call.lab.use(call.shell.user_ns.get(word, word), **values)
+    lm = call.lab.lm
+    note = " — the offline engine: it answers from the prompt alone, no real model is called" if is_simulated(lm) else ""
+    print(f"model: {describe(lm)}{note}")
+
+
+COMMAND = Command(
+    "lm",
+    "%dspex lm [PROVIDER/MODEL | offline] [temperature=… api_base=…]",
+    "choose the language model, or say which one is in use",
+    run,
+    names=lambda namespace: ["offline", "openai/", "anthropic/", "gemini/", "ollama_chat/"],
+)

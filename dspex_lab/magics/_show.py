@@ -1,0 +1,30 @@
+"""A run's widget around the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def watched(lab: Any, target: Any, rows: int | None = None) -> Iterator[None]:
+    """Show the run widget of ``target`` in the cell while the block runs, and its last state afterwards."""
+    from dspex_lab.lms import describe, is_simulated
+    from dspex_lab.widgets import RunWidget, show_run
+
+    pipeline, _ = lab._resolve(target)
+    lm = lab.lm if pipeline.uses_lm else None
+    widget = RunWidget(
+        graph=pipeline.graph(),
+        name=pipeline.name,
+        total_rows=rows,
+        lm=describe(lm) if lm is not None else None,
+        simulated=lm is not None and is_simulated(lm),
+    )
+    unsubscribe = lab.bus.subscribe(widget.observe_run)
+    try:
+        with show_run(widget):
+            yield
+    finally:
+        unsubscribe()

@@ -1,0 +1,138 @@
+"""The graph of a pipeline: which step feeds which, found from field names. Topology only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dspex_lab.errors import PipelineError
+from dspex_lab.pipelines._fields import Shape
+
+#: A version of a field: its name and the index of the step that gave it, -1 for an input of the pipeline.
+Slot = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step in the graph.
+
+    ``reads`` maps each input field to the version it reads; ``needs`` are the indices of the steps that must have
+    ended before.
+    """
+
+    index: int
+    name: str
+    reads: dict[str, Slot]
+    needs: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes in the order of definition, what each step feeds, the pipeline's inputs, and each field's last version.
+
+    ``sequential`` says that no two steps can ever run at the same time: each waits for the one before it.
+    """
+
+    nodes: tuple[Node, ...]
+    feeds: tuple[tuple[int, ...], ...]
+    inputs: tuple[str, ...]
+    last: dict[str, Slot]
+    sequential: bool
+
+
+def build(shapes: Mapping[str, Shape], replacing: frozenset[str] = frozenset()) -> Graph:
+    """Join steps by field names.
+
+    A step reads the version of a field that the nearest step before it (in order of definition) gave, or, where the
+    only producer stands after it, that one. A field nobody gives is an input of the pipeline.
+
+    Args:
+        shapes: what each step takes and gives, in order of definition.
+        replacing: the steps that may give a field which exists already.
+
+    Raises:
+        PipelineError: two steps give one field, or steps wait for each other in a circle.
+    """
+    names = list(shapes)
+    producers: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        for field in shapes[name].outputs:
+            others = producers.setdefault(field, [])
+            if others and name not in replacing:
+                raise PipelineError(
+                    f"Steps {names[others[0]]!r} and {name!r} both produce the field {field!r}.",
+                    step=name,
+                    hint=f"Rename one of the fields, or say step(..., replaces=True) on {name!r} to replace the value.",
+                )
+            others.append(index)
+
+    def version(field: str, reader: int) -> Slot:
+        given = producers.get(field, [])
+        before = [p for p in given if p < reader]
+        if before:
+            return (field, before[-1])
+        after = [p for p in given if p > reader]
+        if after and names[after[0]] not in replacing:
+            return (field, after[0])
+        return (field, -1)
+
+    nodes, inputs = [], dict[str, None]()
+    for index, name in enumerate(names):
+        reads: dict[str, Slot] = {}
+        for field in shapes[name].inputs:
+            slot = version(field, index)
+            if field in shapes[name].outputs and name not in replacing and slot[1] == -1:
+                raise PipelineError(
+                    f"Step {name!r} takes and gives the field {field!r}: it would wait for itself.",
+                    step=name,
+                    hint=f"Say step(..., replaces=True) on {name!r} if it is to replace the value, or rename the step.",
+                )
+            reads[field] = slot
+            if slot[1] == -1:
+                inputs[field] = None
+        needs = frozenset(p for _, p in reads.values() if p >= 0)
+        nodes.append(Node(index, name, reads, needs))
+    _refuse_cycles(nodes, names)
+    feeds = tuple(tuple(n.index for n in nodes if index in n.needs) for index in range(len(nodes)))
+    last = {field: (field, given[-1]) for field, given in producers.items()}
+    return Graph(tuple(nodes), feeds, tuple(inputs), last, _is_sequential(nodes))
+
+
+def _is_sequential(nodes: list[Node]) -> bool:
+    done: set[int] = set()
+    previous: int | None = None
+    while len(done) < len(nodes):
+        ready = [n.index for n in nodes if n.index not in done and n.needs <= done]
+        if len(ready) != 1 or (previous is not None and previous not in nodes[ready[0]].needs):
+            return False
+        previous = ready[0]
+        done.add(previous)
+    return True
+
+
+def _refuse_cycles(nodes: list[Node], names: list[str]) -> None:
+    done: set[int] = set()
+    path: list[int] = []
+
+    def visit(index: int) -> None:
+        if index in done:
+            return
+        if index in path:
+            circle = [*path[path.index(index) :], index]
+            fields = [next(f for f, s in nodes[b].reads.items() if s[1] == a) for a, b in zip(circle[1:], circle, strict=False)]
+            story = "; ".join(
+                f"{names[b]!r} needs {f!r} from {names[a]!r}" for a, b, f in zip(circle[1:], circle, fields, strict=False)
+            )
+            raise PipelineError(
+                f"The steps {' → '.join(repr(names[i]) for i in circle)} wait for each other: {story}.",
+                step=names[index],
+                hint="Rename one of these fields or take one of the steps out of the circle.",
+            )
+        path.append(index)
+        for needed in sorted(nodes[index].needs):
+            visit(needed)
+        path.pop()
+        done.add(index)
+
+    for node in nodes:
+        visit(node.index)

@@ -1,0 +1,128 @@
+"""What a run gives back: a status that is never a bare success flag, outputs, and the outcome of each step."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dspex_lab.errors import DspexError, PipelineError
+from dspex_lab.events import Status
+
+
+@dataclass(slots=True)
+class StepOutcome:
+    """How one step ended.
+
+    ``status`` is ``"complete"``, ``"failed"``, ``"fallback"`` (its fallback answered), or ``"skipped"`` (something it
+    needs failed). ``outputs`` holds every field it gave, also those a DSPy module adds (``reasoning``).
+    """
+
+    name: str
+    status: str
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: BaseException | None = None
+    seconds: float = 0.0
+    implementation: str | None = None
+    worker: str | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """One execution and what came of it.
+
+    Attributes:
+        status: ``complete``: every step did its work; ``partial``: some did; ``failed``: none of the outputs came.
+        outputs: the fields of the steps that ran, in order of definition.
+        steps: the outcome of each step, by name.
+        seconds: wall time of the run.
+        tokens: prompt and completion tokens together, None where no engine told.
+        cost: US dollars, None where a price is unknown.
+        lm: the model in use; ``simulated`` says that the engine only imitates a provider (the offline engine).
+    """
+
+    status: Status
+    outputs: dict[str, Any]
+    steps: dict[str, StepOutcome]
+    run_id: str
+    seconds: float
+    tokens: int | None = None
+    cost: float | None = None
+    lm: str | None = None
+    simulated: bool = False
+    name: str = ""
+
+    @property
+    def error(self) -> BaseException | None:
+        """Return the first step's error, or None."""
+        return next((s.error for s in self.steps.values() if s.error is not None), None)
+
+    def raise_for_status(self) -> Result:
+        """Return the result if it is complete, else raise.
+
+        Raises:
+            PipelineError: a step failed; it carries every outcome and has the step's own exception as its cause.
+        """
+        if self.status == "complete":
+            return self
+        failed = next((s for s in self.steps.values() if s.error is not None), None)
+        step, cause = (failed.name, failed.error) if failed else (None, None)
+        kept = [s.name for s in self.steps.values() if s.status == "complete"]
+        error = PipelineError(
+            f"Run {self.run_id} is {self.status}: step {step!r} failed: {describe(cause)}",
+            step=step,
+            outcomes=self.steps,
+            hint=f"Kept: the outputs of {', '.join(map(repr, kept))}." if kept else getattr(cause, "hint", None),
+        )
+        raise error from cause
+
+    def __getitem__(self, name: str) -> Any:
+        return self.outputs[name]
+
+    def _repr_html_(self) -> str:
+        e = html.escape
+        rows = "".join(
+            f"<tr><td style='text-align:left'><b>{e(name)}</b></td><td style='text-align:left'>{e(_clip(value))}</td></tr>"
+            for name, value in self.outputs.items()
+        )
+        bad = "".join(
+            f"<div>step <b>{e(s.name)}</b> {e(s.status)}: {e(describe(s.error))}</div>"
+            for s in self.steps.values()
+            if s.error is not None
+        )
+        skipped = [s.name for s in self.steps.values() if s.status == "skipped"]
+        if skipped:
+            bad += f"<div>skipped: {e(', '.join(skipped))}</div>"
+        return f"<div><div>{e(self.summary())}</div><table>{rows}</table>{bad}</div>"
+
+    def summary(self) -> str:
+        """Return one line: status, time, tokens, cost and the model that answered."""
+        parts = [f"{self.name or 'run'}: {self.status}", f"{self.seconds:.3g} s"]
+        if self.tokens is not None:
+            parts.append(f"{self.tokens:,} tokens")
+        if self.cost:
+            parts.append(f"${self.cost:.4f}")
+        if self.lm:
+            parts.append(self.lm + (" (simulated, no real model)" if self.simulated else ""))
+        return " · ".join(parts)
+
+
+def describe(error: BaseException | None) -> str:
+    """Return an error as one line: its own message for ours, type and message for any other."""
+    if error is None:
+        return ""
+    return str(error) if isinstance(error, DspexError) else f"{type(error).__name__}: {error}"
+
+
+def _clip(value: Any, limit: int = 400) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def status_of(outcomes: Mapping[str, StepOutcome]) -> Status:
+    """Return ``complete`` if every step is, ``failed`` if none gave anything, else ``partial``."""
+    states = [o.status for o in outcomes.values()]
+    if all(s == "complete" for s in states):
+        return "complete"
+    return "partial" if any(s in ("complete", "fallback") for s in states) else "failed"

@@ -1,0 +1,269 @@
+"""Carries out runs and maps: gives each its context, and records how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from dspex_lab.errors import DspexError
+from dspex_lab.events import Record, RunOptions, RunRecord, Span, new_id
+from dspex_lab.lms import describe as describe_lm
+from dspex_lab.lms import install, is_simulated
+from dspex_lab.pipelines._context import Decide, RunContext, Submit
+from dspex_lab.pipelines._engine import drive, execute
+from dspex_lab.pipelines._pipeline import Pipeline
+from dspex_lab.pipelines._result import Result, describe, status_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DONE = ("complete", "partial", "failed")
+
+
+class Runner:
+    """Runs pipelines on the event loop it is called on.
+
+    Args:
+        tell: takes each record; called on the loop's thread and, for LM calls, in the thread that made the call.
+        executor: where sync code runs.
+        decide: the router.
+        pool: gives the pool of a name.
+        lm: gives the model in use.
+        wait: runs a coroutine on the Lab's loop and waits for it; called from other threads.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[Record], None],
+        executor: Executor,
+        decide: Decide,
+        pool: Callable[[str], Submit],
+        lm: Callable[[], Any],
+        wait: Callable[[Coroutine[Any, Any, Any]], Any],
+    ) -> None:
+        self.tell = tell
+        self.executor = executor
+        self.decide = decide
+        self.pool = pool
+        self.lm = lm
+        self.wait = wait
+
+    async def run(
+        self,
+        pipeline: Pipeline,
+        modules: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        options: RunOptions,
+        *,
+        kind: str = "run",
+        parent_id: str | None = None,
+        row_index: int | None = None,
+        here: bool = False,
+    ) -> Result:
+        """Run ``pipeline`` once; with ``here`` in this very thread (see :func:`drive`), else on this event loop."""
+        started, clock = time.time(), time.perf_counter()
+        context = self._context(modules, options)
+        context.wait = self.wait if here else None
+        if kind != "row":
+            context.event("run.start", context.span_id, None, kind=kind, name=pipeline.name)
+        outcomes: dict[str, Any] = {}
+        status = "cancelled"
+        try:
+            outcomes = await execute(pipeline, inputs, context)
+            status = status_of(outcomes)
+        finally:
+            seconds = time.perf_counter() - clock
+            result = self._result(pipeline, context, outcomes, status, seconds)
+            self._close_run(result, status, context, inputs, started, options, (kind, parent_id, row_index))
+        return result
+
+    def _context(self, modules: Mapping[str, Any], options: RunOptions) -> RunContext:
+        lms: list[Any] = []
+
+        def lm() -> Any:
+            if not lms:
+                install()
+                chosen = self.lm()
+                lms.append(chosen if options.seed is None else chosen.copy(rollout_id=options.seed))
+            return lms[0]
+
+        return RunContext(
+            run_id=new_id(),
+            span_id=new_id(),
+            tell=self.tell,
+            executor=self.executor,
+            decide=self.decide,
+            pool=self.pool,
+            lm=lm,
+            modules=modules,
+            pin=options.pin,
+            deadline=None if options.deadline is None else time.monotonic() + options.deadline,
+            budget=options.budget,
+        )
+
+    def _result(self, pipeline: Pipeline, context: RunContext, outcomes: dict[str, Any], status: str, seconds: float) -> Result:
+        outputs: dict[str, Any] = {}
+        for name, shape in pipeline.shapes.items():
+            if name in outcomes:
+                outputs.update({f: outcomes[name].outputs[f] for f in shape.outputs if f in outcomes[name].outputs})
+        usage = context.usage
+        used = usage.tokens is not None or usage.simulated or usage.cost is not None
+        return Result(
+            status=status,  # type: ignore[arg-type]
+            outputs=outputs,
+            steps=outcomes,
+            run_id=context.run_id,
+            seconds=seconds,
+            tokens=usage.tokens,
+            cost=None if usage.unknown_cost else usage.cost,
+            lm=describe_lm(context.lm()) if used else None,
+            simulated=usage.simulated,
+            name=pipeline.name,
+        )
+
+    def _close_run(
+        self,
+        result: Result,
+        status: str,
+        context: RunContext,
+        inputs: Mapping[str, Any],
+        started: float,
+        options: RunOptions,
+        place: tuple[str, str | None, int | None],
+    ) -> None:
+        kind, parent_id, row_index = place
+        failed = next((s for s in result.steps.values() if s.error is not None), None)
+        error = describe(failed.error) if failed else None
+        emit = self.tell
+        emit(Span(context.span_id, parent_id, result.run_id, "run", result.name, started, result.seconds, status, error=error))
+        if kind != "row":
+            name = "run.stop" if status in ("complete", "partial") else "run.error"
+            context.event(name, context.span_id, None, status=status, seconds=result.seconds)
+        emit(
+            RunRecord(
+                run_id=result.run_id,
+                parent_id=parent_id,
+                kind=kind,
+                name=result.name,
+                status=status,
+                started=started,
+                seconds=result.seconds,
+                inputs=dict(inputs),
+                outputs=result.outputs,
+                error=error,
+                error_step=failed.name if failed else None,
+                lm=result.lm,
+                simulated=result.simulated,
+                prompt_tokens=context.usage.prompt_tokens,
+                completion_tokens=context.usage.completion_tokens,
+                cost=result.cost,
+                row_index=row_index,
+                session=options.session,
+                tags=options.tags,
+            )
+        )
+
+    async def map(
+        self, pipeline: Pipeline, modules: Mapping[str, Any], rows: list[dict[str, Any]], width: int, options: RunOptions
+    ) -> list[Result | DspexError]:
+        context = self._context(modules, options)
+        started, clock = time.time(), time.perf_counter()
+        context.event("run.start", context.span_id, None, kind="map", name=pipeline.name, rows=len(rows))
+        results: list[Any] = [None] * len(rows)
+        here = pipeline.plain and options.deadline is None and (not pipeline.uses_lm or is_simulated(context.lm()))
+        todo = iter(enumerate(rows))
+        status = "cancelled"
+
+        async def worker() -> None:
+            for index, row in todo:
+                results[index] = await self._row(pipeline, modules, row, index, context, options, here)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(width, len(rows))):
+                    group.create_task(worker())
+            states = {r.status if isinstance(r, Result) else "failed" for r in results}
+            status = states.pop() if len(states) == 1 else "partial"
+        finally:
+            self._close_map(pipeline, context, results, status, started, time.perf_counter() - clock, options)
+        return results
+
+    async def _row(
+        self,
+        pipeline: Pipeline,
+        modules: Mapping[str, Any],
+        row: dict[str, Any],
+        index: int,
+        context: RunContext,
+        options: RunOptions,
+        here: bool,
+    ) -> Result | DspexError:
+        try:
+            given = pipeline.check(row)
+        except DspexError as error:
+            now = time.time()
+            refused = RunRecord(
+                new_id(), context.run_id, "row", pipeline.name, "failed", now, 0.0, row, error=str(error), row_index=index
+            )
+            self.tell(refused)
+            error.run_id = refused.run_id  # type: ignore[attr-defined]
+            return error
+        work = self.run(pipeline, modules, given, options, kind="row", parent_id=context.run_id, row_index=index, here=here)
+        if not here:
+            return await work
+        # One hop into a thread for the whole row instead of one for each of its steps.
+        surroundings = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self.executor, surroundings.run, drive, work)
+
+    def _close_map(
+        self,
+        pipeline: Pipeline,
+        context: RunContext,
+        results: list[Any],
+        status: str,
+        started: float,
+        seconds: float,
+        options: RunOptions,
+    ) -> None:
+        done = [r for r in results if isinstance(r, Result)]
+        counts = {s: sum(r.status == s for r in done) for s in _DONE}
+        counts["failed"] += sum(isinstance(r, DspexError) for r in results)
+        costs = [r.cost for r in done if r.tokens is not None]
+        summary = {"rows": len(results), "done": sum(r is not None for r in results), **counts}
+        context.event("run.stop" if status != "cancelled" else "run.error", context.span_id, None, status=status, **summary)
+        model = next((r.lm for r in done if r.lm), None)
+        self.tell(Span(context.span_id, None, context.run_id, "run", pipeline.name, started, seconds, status))
+        self.tell(
+            RunRecord(
+                run_id=context.run_id,
+                parent_id=None,
+                kind="map",
+                name=pipeline.name,
+                status=status,
+                started=started,
+                seconds=seconds,
+                outputs=summary,
+                lm=model,
+                simulated=any(r.simulated for r in done),
+                cost=None if any(c is None for c in costs) else sum(c or 0.0 for c in costs),
+                session=options.session,
+                tags=options.tags,
+            )
+        )
+
+
+def join_rows(frame: pd.DataFrame, pipeline: Pipeline, results: list[Any]) -> pd.DataFrame:
+    """Return the rows with what came of each."""
+    import pandas as pd
+
+    done = [r if isinstance(r, Result) else None for r in results]
+    columns: dict[str, list[Any]] = {f: [r.outputs.get(f) if r else None for r in done] for f in pipeline.outputs}
+    columns["status"] = [r.status if r else "failed" for r in done]
+    columns["error"] = [describe(r.error if isinstance(r, Result) else r) or None for r in results]
+    columns["run_id"] = [r.run_id for r in results]
+    made = pd.DataFrame(columns, index=frame.index)
+    return pd.concat([frame[[c for c in frame.columns if c not in made.columns]], made], axis=1)

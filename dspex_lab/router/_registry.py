@@ -1,0 +1,120 @@
+"""Which implementations an operation has."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dspex_lab.errors import ConfigurationError, did_you_mean
+from dspex_lab.pipelines import Operation
+
+
+@dataclass(frozen=True, eq=False)
+class Implementation:
+    """One way to carry out an operation.
+
+    Args:
+        name: unique within its operation.
+        build: given the operation's signature returns a function of its inputs or a ``dspy.Module``. Called once per
+            signature; must not call a model.
+        pool: the worker pool it runs on; None is in the kernel.
+        can_run: says whether it can answer an operation on these inputs; must be fast and have no effect.
+        on_request: it is taken only where it is pinned, never as a fallback: a second try by it would cost again and
+            mend nothing.
+    """
+
+    name: str
+    build: Callable[[Any], Any]
+    pool: str | None = None
+    can_run: Callable[[Operation, Mapping[str, Any]], bool] = lambda operation, inputs: True
+    on_request: bool = False
+
+
+class Registry:
+    """Implementations by operation, in the order in which they are preferred. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_operation: dict[str, dict[str, Implementation]] = {}
+        self._built: dict[tuple[str, str, Any], Any] = {}
+
+    def add(self, operation: str, implementation: Implementation, *, first: bool = False) -> None:
+        """Register an implementation; one of the same name is replaced and keeps its place unless ``first``."""
+        with self._lock:
+            known = self._by_operation.setdefault(operation, {})
+            if first:
+                known.pop(implementation.name, None)
+                self._by_operation[operation] = {implementation.name: implementation, **known}
+            else:
+                known[implementation.name] = implementation
+            self._built = {k: v for k, v in self._built.items() if k[:2] != (operation, implementation.name)}
+
+    def remove(self, operation: str, name: str) -> None:
+        """Take an implementation out.
+
+        Raises:
+            ConfigurationError: it is not registered.
+        """
+        with self._lock:
+            if name not in self._by_operation.get(operation, {}):
+                raise self._unknown(operation, name)
+            del self._by_operation[operation][name]
+
+    def names(self, operation: str) -> list[str]:
+        """Return the names registered for ``operation``, preferred first."""
+        return list(self._by_operation.get(operation, {}))
+
+    def operations(self) -> list[str]:
+        """Return the names of all operations."""
+        return list(self._by_operation)
+
+    def of(self, operation: Operation) -> list[Implementation]:
+        """Return what is registered for this very operation (by its key) and then for its kind (by its name)."""
+        own = self._by_operation.get(operation.key, {})
+        general = self._by_operation.get(operation.name, {})
+        return [*own.values(), *(i for n, i in general.items() if n not in own)]
+
+    def target(self, operation: Operation, implementation: Implementation) -> Any:
+        """Return the built function or module, made once per signature."""
+        key = (operation.name, implementation.name, operation.signature)
+        with self._lock:
+            if key in self._built:
+                return self._built[key]
+        made = implementation.build(operation.signature)
+        with self._lock:
+            return self._built.setdefault(key, made)
+
+    def _unknown(self, operation: str, name: str) -> ConfigurationError:
+        known = self.names(operation)
+        return ConfigurationError(
+            f"The operation {operation!r} has no implementation {name!r}.{did_you_mean(name, known)}",
+            key=operation,
+            expected=known,
+            actual=name,
+            hint=f"It has: {', '.join(known) or 'none'}.",
+        )
+
+
+def dspy_predict(signature: Any) -> Any:
+    """Return ``dspy.Predict`` for a signature."""
+    import dspy
+
+    return dspy.Predict(signature.to_dspy())
+
+
+def dspy_chain_of_thought(signature: Any) -> Any:
+    """Return ``dspy.ChainOfThought`` for a signature."""
+    import dspy
+
+    return dspy.ChainOfThought(signature.to_dspy())
+
+
+def with_builtins() -> Registry:
+    """Return a registry with DSPy's own modules: in the kernel, and, on request, on the general pool."""
+    registry = Registry()
+    for operation, build in (("predict", dspy_predict), ("chain_of_thought", dspy_chain_of_thought)):
+        registry.add(operation, Implementation("dspy", build))
+        registry.add(operation, Implementation("pool", build, pool="general", on_request=True))
+    return registry

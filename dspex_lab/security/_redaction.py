@@ -1,0 +1,114 @@
+"""Masking of secrets in text: keys of known shapes, assignments, URLs with passwords, private keys, secret variables.
+
+Works on plain text and on serialised JSON alike: a key may follow an escaped line end (``\\n``), and quotes round an
+assignment may be escaped because the text is JSON within JSON. What is masked is the secret alone, so the rest stays
+readable and JSON stays valid.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+#: What stands where a secret was.
+MASK = "[redacted]"
+
+#: A variable of the environment with such a name holds a secret.
+SECRET_SUFFIXES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+
+#: A shorter value of such a variable is not searched for: it would mask ordinary words.
+SHORTEST_SECRET = 8
+
+# A token starts where no letter or digit stands before it, or right after a control character that JSON escaped.
+_START = r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
+_QUOTE = r"\\*[\"']"
+_NAME = (
+    r"(?:api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key|client[_-]?secret|"
+    r"access[_-]?token|auth[_-]?token|refresh[_-]?token|passwd|password)"
+)
+_NAME_LITERALS = (
+    *(f"{owner}{dash}key" for owner in ("api", "access", "secret", "private") for dash in ("", "_", "-")),
+    *(f"{owner}{dash}token" for owner in ("access", "auth", "refresh") for dash in ("", "_", "-")),
+    *(f"client{dash}secret" for dash in ("", "_", "-")),
+    "passwd",
+    "password",
+)
+_NOTHING = r"(?!(?:None|null|true|false|undefined)\b)"
+
+# Each pattern stands beside the lower-case literals without one of which it cannot match: searching a text for a
+# literal costs a hundredth of running the pattern over it.
+_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
+    (
+        ("private key",),
+        re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|(?=\\*[\"'])|\Z)"),
+        MASK,
+    ),
+    # OpenAI, Anthropic and the many that imitate them; a digit is asked for, so that hyphenated words are left alone.
+    (("sk-",), re.compile(_START + r"sk-(?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{12,}"), MASK),
+    (("akia", "asia"), re.compile(_START + r"A(?:KIA|SIA)[A-Z0-9]{16}(?![A-Za-z0-9])"), MASK),
+    (("aiza",), re.compile(_START + r"AIza[A-Za-z0-9_-]{30,}"), MASK),
+    (
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+        re.compile(_START + r"(?:gh[pousr]_|github_pat_)[A-Za-z0-9_]{16,}"),
+        MASK,
+    ),
+    (("hf_",), re.compile(_START + r"hf_[A-Za-z0-9]{16,}"), MASK),
+    (("bearer",), re.compile(r"(?i)(" + _START + r"bearer\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1" + MASK),
+    (("://",), re.compile(r"(://[^\s/:@\"'\\]*:)[^\s/@\"'\\]+(?=@)"), r"\1" + MASK),
+    # name=value and "name": "value"; a bare `name: word` is prose or a type, unless it is long and has a digit.
+    (
+        _NAME_LITERALS,
+        re.compile(
+            rf"(?i)({_NAME}(?:{_QUOTE})?\s*(?:=\s*(?:{_QUOTE})?|:\s*{_QUOTE})){_NOTHING}[^\s\"'\\,;&<>()\[\]{{}}]{{4,}}"
+        ),
+        r"\1" + MASK,
+    ),
+    (
+        _NAME_LITERALS,
+        re.compile(rf"(?i)({_NAME}\s*:\s*)(?=[^\s\"'\\,;]*\d)[^\s\"'\\,;&<>()\[\]{{}}]{{12,}}"),
+        r"\1" + MASK,
+    ),
+)
+
+
+def _secrets_of_environment() -> list[str]:
+    # Read anew each time: a key is often set in a cell, after the Lab was made.
+    return [
+        value for name, value in os.environ.items() if name.upper().endswith(SECRET_SUFFIXES) and len(value) >= SHORTEST_SECRET
+    ]
+
+
+def _spellings(secret: str) -> set[str]:
+    """Return the secret as it stands in plain text and in both ways JSON may write it."""
+    return {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+
+
+def may_hold_secret(text: str) -> bool:
+    """Return False only where :func:`redact` would change no part of ``text``; cheap enough for every record.
+
+    Many texts may be asked about at once by joining them with line ends.
+    """
+    lowered = text.lower()
+    if any(literal in lowered for literals, _, _ in _PATTERNS for literal in literals):
+        return True
+    return any(spelling in text for secret in _secrets_of_environment() for spelling in _spellings(secret))
+
+
+def redact(text: str) -> str:
+    """Return ``text`` with the secrets in it replaced by :data:`MASK`.
+
+    Masked are API keys (``sk-…``, ``sk-ant-…``, ``AKIA…``, ``AIza…``, ``ghp_…`` and kin, ``hf_…``), bearer tokens, values
+    assigned to names such as ``api_key``, ``access_token`` or ``password`` (``name=value``, ``"name": "value"``), passwords
+    in URLs, PEM private keys, and the values, of at least 8 characters, of environment variables whose name ends in
+    ``_API_KEY``, ``_TOKEN``, ``_SECRET`` or ``_PASSWORD``. Text without a secret comes back unchanged, and a second
+    pass changes nothing more. Valid JSON stays valid JSON.
+    """
+    secrets = {spelling for secret in _secrets_of_environment() for spelling in _spellings(secret)}
+    for spelling in sorted(secrets, key=len, reverse=True):
+        text = text.replace(spelling, MASK)
+    lowered = text.lower()
+    for literals, pattern, replacement in _PATTERNS:
+        if any(literal in lowered for literal in literals):
+            text = pattern.sub(replacement, text)
+    return text

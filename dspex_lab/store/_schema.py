@@ -1,0 +1,139 @@
+"""The tables and how they came to be: numbered migrations that are only ever appended to, and the columns per record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dspex_lab.errors import StoreError
+from dspex_lab.events import Decision, Event, LMCall, Record, RunRecord, Span
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+#: Each migration takes a store from the version of its index to the next; one that was released is never edited.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE labs (lab_id VARCHAR, pid BIGINT, started TIMESTAMP, ended TIMESTAMP);
+    CREATE TABLE runs (
+        run_id VARCHAR, parent_id VARCHAR, lab_id VARCHAR, kind VARCHAR, name VARCHAR, status VARCHAR, started TIMESTAMP,
+        seconds DOUBLE, inputs JSON, outputs JSON, error VARCHAR, error_step VARCHAR, lm VARCHAR, simulated BOOLEAN,
+        prompt_tokens BIGINT, completion_tokens BIGINT, cost DOUBLE, row_index BIGINT, session VARCHAR, tags VARCHAR[]);
+    CREATE TABLE spans (
+        span_id VARCHAR, parent_id VARCHAR, run_id VARCHAR, kind VARCHAR, name VARCHAR, started TIMESTAMP, seconds DOUBLE,
+        status VARCHAR, implementation VARCHAR, worker VARCHAR, error VARCHAR, data JSON);
+    CREATE TABLE lm_calls (
+        call_id VARCHAR, span_id VARCHAR, run_id VARCHAR, step VARCHAR, model VARCHAR, started TIMESTAMP, seconds DOUBLE,
+        prompt_tokens BIGINT, completion_tokens BIGINT, cost DOUBLE, cache_hit BOOLEAN, simulated BOOLEAN, error VARCHAR,
+        messages JSON, outputs JSON);
+    CREATE TABLE events (
+        name VARCHAR, "at" TIMESTAMP, run_id VARCHAR, span_id VARCHAR, step VARCHAR, data JSON, lab_id VARCHAR);
+    CREATE TABLE decisions (
+        decision_id VARCHAR, run_id VARCHAR, span_id VARCHAR, "at" TIMESTAMP, operation VARCHAR, chosen VARCHAR,
+        candidates VARCHAR[], strategy VARCHAR, reason VARCHAR);
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where one kind of record is written.
+
+    Args:
+        name: the table.
+        columns: a kind for each field of the record, in the record's order: ``id`` and ``text`` (strings; ids are not
+            redacted), ``json``, ``time`` (seconds since the epoch), ``float``, ``int``, ``bool``, ``texts`` (a list).
+        of_lab: the table also has the column ``lab_id``, which the store fills.
+    """
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    of_lab: bool = False
+
+
+def _columns(record: type[Any], **kinds: str) -> tuple[tuple[str, str], ...]:
+    given = {field: kind for kind, fields in kinds.items() for field in fields.split()}
+    names: tuple[str, ...] = record._fields
+    return tuple((name, given.get(name, "id" if name.endswith("_id") else "text")) for name in names)
+
+
+TABLES: dict[type[Record], Table] = {
+    RunRecord: Table(
+        "runs",
+        _columns(
+            RunRecord,
+            time="started",
+            float="seconds cost",
+            json="inputs outputs",
+            bool="simulated",
+            int="prompt_tokens completion_tokens row_index",
+            texts="tags",
+        ),
+        of_lab=True,
+    ),
+    Span: Table("spans", _columns(Span, time="started", float="seconds", json="data")),
+    LMCall: Table(
+        "lm_calls",
+        _columns(
+            LMCall,
+            time="started",
+            float="seconds cost",
+            int="prompt_tokens completion_tokens",
+            bool="cache_hit simulated",
+            json="messages outputs",
+        ),
+    ),
+    Event: Table("events", _columns(Event, time="at", json="data"), of_lab=True),
+    Decision: Table("decisions", _columns(Decision, time="at", texts="candidates")),
+}
+
+
+def version_of(con: DuckDBPyConnection, path: str) -> int:
+    """Return the version of the store, 0 for a blank file.
+
+    Raises:
+        StoreError: the file is a DuckDB database of something else.
+    """
+    tables = [row[0] for row in con.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()]
+    if "meta" in tables:
+        columns = {r[0] for r in con.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = 'meta'").fetchall()}
+        found = (
+            con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+            if {"key", "value"} <= columns
+            else None
+        )
+        if found and str(found[0]).isdigit():
+            return int(found[0])
+    if not tables:
+        return 0
+    raise StoreError(
+        f"{path} is a DuckDB database, but not a store of dspex_lab: it holds {', '.join(sorted(tables)[:5])}.",
+        path=path,
+        hint="Nothing in it was changed. Choose another path for the lab.",
+    )
+
+
+def migrate(con: DuckDBPyConnection, path: str, migrations: tuple[str, ...] = MIGRATIONS) -> int:
+    """Bring a store up to the newest version and return the version it had; each step is whole or not at all.
+
+    Raises:
+        StoreError: a newer dspex_lab wrote the store, or the file belongs to something else.
+    """
+    before = version_of(con, path)
+    if before > len(migrations):
+        raise StoreError(
+            f"{path} was written by a newer dspex_lab: its version is {before}, this one knows {len(migrations)}.",
+            path=path,
+            hint="Nothing in it was changed. Upgrade with: pip install -U dspex-lab, or choose another path.",
+        )
+    for number, script in enumerate(migrations[before:], start=before + 1):
+        con.execute("BEGIN TRANSACTION")
+        try:
+            con.execute("CREATE TABLE IF NOT EXISTS meta (key VARCHAR PRIMARY KEY, value VARCHAR)")
+            con.execute(script)
+            con.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", [str(number)])
+        except BaseException:
+            con.execute("ROLLBACK")
+            raise
+        con.execute("COMMIT")
+    return before

@@ -1,0 +1,377 @@
+"""From the records of a run, or of a map over many rows, to what the widget shows. Pure: no widget, no I/O."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from dspex_lab.events import Event, LMCall, Record, RunRecord, Span
+
+__all__ = ["FINAL", "RUN_STATUSES", "STEP_STATUSES", "RunState"]
+
+STEP_STATUSES = ("waiting", "running", "complete", "fallback", "partial", "failed", "cancelled", "skipped")
+RUN_STATUSES = ("waiting", "running", "complete", "partial", "failed", "cancelled", "interrupted")
+FINAL = frozenset(RUN_STATUSES) - {"waiting", "running"}
+
+_WINDOW = 10  # seconds over which the rate of a map is taken
+_ERROR_LENGTH = 2000  # characters of an error that are kept
+_ERROR_KINDS = 20  # different errors that are kept per step
+_ERRORS_SHOWN = 3
+
+
+class _Tokens:
+    """What language models cost, for a step or for the whole."""
+
+    __slots__ = ("cached", "calls", "completion", "cost", "prompt", "unpriced")
+
+    def __init__(self) -> None:
+        self.calls = self.cached = self.prompt = self.completion = self.unpriced = 0
+        self.cost: float | None = None
+
+    def add(self, call: LMCall) -> None:
+        self.calls += 1
+        self.prompt += call.prompt_tokens or 0
+        self.completion += call.completion_tokens or 0
+        if call.cost is not None:
+            self.cost = (self.cost or 0.0) + call.cost
+        elif not call.cache_hit and not call.simulated:
+            self.unpriced += 1
+        if call.cache_hit:
+            self.cached += 1
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "calls": self.calls,
+            "cached": self.cached,
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "cost": self.cost,
+            "unpriced": self.unpriced,
+        }
+
+
+class _Step:
+    """One step: in a run its state, in a map what became of it in all rows so far."""
+
+    __slots__ = (
+        "complete",
+        "errors",
+        "failed",
+        "implementation",
+        "running",
+        "seconds",
+        "skipped",
+        "started",
+        "status",
+        "tokens",
+        "worker",
+    )
+
+    def __init__(self) -> None:
+        self.status = "waiting"
+        self.running = self.complete = self.failed = self.skipped = 0
+        self.started: float | None = None
+        self.seconds = 0.0
+        self.tokens = _Tokens()
+        self.implementation: str | None = None
+        self.worker: str | None = None
+        self.errors: Counter[str] = Counter()
+
+    def add_error(self, text: str | None) -> None:
+        key = (text or "failed")[:_ERROR_LENGTH]
+        if key in self.errors or len(self.errors) < _ERROR_KINDS:
+            self.errors[key] += 1
+
+    def shown(self, status: str, seconds: float | None) -> dict[str, Any]:
+        return {
+            "status": status,
+            "seconds": seconds,
+            "running": self.running,
+            "complete": self.complete,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "implementation": self.implementation,
+            "worker": self.worker,
+            "errors": [{"text": t, "count": n} for t, n in self.errors.most_common(_ERRORS_SHOWN)],
+            **self.tokens.shown(),
+        }
+
+
+class RunState:
+    """What is known of one run or map while its records come in.
+
+    It follows the first run of ``name`` that starts after it was made (or ``run_id``, where given) and ignores
+    every other. The rows of a map have runs of their own, which are not announced: a step's record counts for
+    the map unless its run is known to be another. Not thread-safe; :class:`RunWidget` guards it.
+
+    Args:
+        graph: the pipeline, as ``Pipeline.graph()`` gives it.
+        name: the pipeline's name, as its records have it; by default the graph's.
+        total_rows: how many rows the map has; None for a run, or for a map of unknown length.
+        lm: the language model in use, as shown; by default that of the first call.
+        simulated: that model only imitates a provider.
+        run_id: the run to follow; by default the next of that name.
+        kind: ``"run"`` or ``"map"``; by default a map where ``total_rows`` is given.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        graph: Mapping[str, Any],
+        name: str | None = None,
+        total_rows: int | None = None,
+        *,
+        lm: str | None = None,
+        simulated: bool = False,
+        run_id: str | None = None,
+        kind: Literal["run", "map"] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name if name is not None else str(graph.get("name", ""))
+        self.kind = kind or ("map" if total_rows is not None else "run")
+        self.total_rows = total_rows
+        self.run_id = run_id
+        self.status = "waiting"
+        self._lm, self._simulated, self._clock = lm, simulated, clock
+        self._steps = {str(n["name"]): _Step() for n in graph.get("nodes", ())}
+        self._owner: dict[str, _Step | None] = dict(self._steps)
+        self._foreign: set[str | None] = set()
+        self._tokens = _Tokens()
+        self._started: float | None = None
+        self._record: RunRecord | None = None
+        self._error: str | None = None
+        self._error_step: str | None = None
+        self._rows: Counter[str] = Counter()
+        self._row_seconds: deque[list[int]] = deque(maxlen=_WINDOW + 1)
+        self._handlers: dict[type, Callable[[Any], bool]] = {
+            Event: self._event,
+            Span: self._span,
+            LMCall: self._call,
+            RunRecord: self._run_record,
+        }
+
+    @property
+    def final(self) -> bool:
+        """Whether the run has ended."""
+        return self.status in FINAL
+
+    def apply(self, record: Record) -> bool:
+        """Take in one record and return whether what is shown has changed; a few microseconds."""
+        handler = self._handlers.get(type(record))
+        return handler(record) if handler is not None else False
+
+    def interrupt(self) -> bool:
+        """Say that nothing more is awaited; a run that has not ended counts as interrupted. Returns whether it changed."""
+        if self.final:
+            return False
+        self.status = "interrupted"
+        return True
+
+    def _mine(self, run_id: str | None) -> bool:
+        if run_id == self.run_id:
+            return run_id is not None
+        return self.kind == "map" and self.run_id is not None and run_id is not None and run_id not in self._foreign
+
+    def _event(self, event: Event) -> bool:
+        name = event.name
+        if name == "run.start":
+            return self._start(event)
+        step = self._steps.get(event.step or "")
+        if step is None or not self._mine(event.run_id):
+            return False
+        if name == "step.start":
+            step.running += 1
+            step.started = event.at
+            step.status = "running"
+            return True
+        if self.kind == "map":
+            return False  # a map counts by spans: exactly one for each step of each row
+        if name == "step.stop" and step.status == "running":
+            step.status, step.running = "complete", 0
+            step.seconds = self._seconds_of(event, step)
+            return True
+        if name == "step.error":
+            step.status, step.running = "failed", 0
+            step.seconds = self._seconds_of(event, step)
+            step.errors.clear()
+            step.add_error(str((event.data or {}).get("error") or "failed"))
+            return True
+        return False
+
+    @staticmethod
+    def _seconds_of(event: Event, step: _Step) -> float:
+        seconds = (event.data or {}).get("seconds")
+        return float(seconds) if seconds is not None else max(event.at - (step.started or event.at), 0.0)
+
+    def _start(self, event: Event) -> bool:
+        data = event.data or {}
+        fits = data.get("kind", self.kind) == self.kind and data.get("name", self.name) == self.name
+        if self.run_id is None and fits:
+            self.run_id = event.run_id
+        if event.run_id != self.run_id:
+            self._foreign.add(event.run_id)
+            return False
+        self._started = event.at
+        if self.total_rows is None and self.kind == "map":
+            self.total_rows = data.get("rows")
+        if self.status == "waiting":
+            self.status = "running"
+        return True
+
+    def _span(self, span: Span) -> bool:
+        if span.kind != "step" or not self._mine(span.run_id):
+            return False
+        step = self._steps.get(span.name)
+        if step is None:
+            return False
+        if self.kind == "run":
+            step.complete = step.failed = step.skipped = step.running = 0
+            step.seconds = 0.0
+            step.errors.clear()
+        elif step.running:
+            step.running -= 1
+        step.seconds += span.seconds
+        known = span.status in ("complete", "fallback", "failed", "cancelled", "skipped")
+        step.status = span.status if known else "failed" if span.error else "complete"
+        step.implementation = span.implementation or step.implementation
+        step.worker = span.worker or step.worker
+        if step.status == "failed":
+            step.failed += 1
+            step.add_error(span.error)
+        elif step.status in ("skipped", "cancelled"):
+            step.skipped += 1
+        else:
+            step.complete += 1
+        return True
+
+    def _call(self, call: LMCall) -> bool:
+        if not self._mine(call.run_id):
+            return False
+        self._tokens.add(call)
+        self._lm = self._lm or call.model
+        self._simulated = self._simulated or call.simulated
+        name = call.step or ""
+        if name not in self._owner:
+            self._owner[name] = self._outer(name)
+        step = self._owner[name]
+        if step is not None:
+            step.tokens.add(call)
+        return True
+
+    def _outer(self, name: str) -> _Step | None:
+        """Return the step that a nested step's name (``outer.inner``) belongs to."""
+        while name:
+            name = name.rpartition(".")[0]
+            if name in self._steps:
+                return self._steps[name]
+        return None
+
+    def _run_record(self, record: RunRecord) -> bool:
+        if record.kind == "row":
+            return self._row(record)
+        if self.run_id is None and record.kind == self.kind and record.name == self.name:
+            self.run_id = record.run_id
+        if record.run_id != self.run_id:
+            self._foreign.discard(record.run_id)
+            return False
+        self._record = record
+        self._started = record.started
+        self.status = record.status
+        self._error, self._error_step = record.error or self._error, record.error_step or self._error_step
+        self._lm = record.lm or self._lm
+        self._simulated = self._simulated or record.simulated
+        step = self._steps.get(record.error_step or "")
+        if step is not None and record.error and not step.errors:
+            step.add_error(record.error)
+        return True
+
+    def _row(self, row: RunRecord) -> bool:
+        if self.kind != "map" or self.run_id is None or row.parent_id != self.run_id:
+            return False
+        self._rows[row.status] += 1
+        second = int(row.started + row.seconds)
+        if self._row_seconds and self._row_seconds[-1][0] >= second:
+            self._row_seconds[-1][1] += 1
+        else:
+            self._row_seconds.append([second, 1])
+        return True
+
+    def snapshot(self) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """Return what is to be shown now: ``(steps, summary)``, both new and JSON-able.
+
+        A step has ``status`` (see ``STEP_STATUSES``), ``seconds`` (so far, in all, or in a map the mean of a row; None
+        before it started), ``running complete failed skipped`` (counts), ``calls cached prompt_tokens completion_tokens
+        cost unpriced`` (of its language model calls), ``implementation worker``, and ``errors``: the most frequent
+        first, ``{"text", "count"}``. The summary has ``name kind status run_id lm simulated``, ``at`` (the time of this
+        snapshot, epoch seconds), ``seconds`` (None before the start), the counts of language model calls, ``error
+        error_step``, and ``rows`` (None for a run): ``total done complete partial failed cancelled rate eta``, where
+        ``done`` is all that have ended, ``rate`` rows per second and ``eta`` seconds.
+        """
+        now = self._clock()
+        steps = {n: s.shown(self._status(s), self._seconds(s, now)) for n, s in self._steps.items()}
+        return steps, self._summary(now)
+
+    def _status(self, step: _Step) -> str:
+        ended = step.complete + step.failed + step.skipped
+        if self.kind == "map" and ended and (self.final or ended == self.total_rows):
+            if step.failed:
+                return "partial" if step.complete else "failed"
+            return "complete" if step.complete else "skipped"
+        if self.final and step.status in ("waiting", "running"):
+            return "skipped" if step.status == "waiting" else "cancelled"  # the run ended without it, or under it
+        if self.kind == "map":
+            return "running" if ended or step.running else "waiting"
+        return step.status
+
+    def _seconds(self, step: _Step, now: float) -> float | None:
+        if self.kind == "map":
+            ended = step.complete + step.failed
+            return step.seconds / ended if ended else None
+        if step.status == "running":
+            return max(now - step.started, 0.0) if step.started is not None and not self.final else None
+        return None if step.status in ("waiting", "skipped") else step.seconds
+
+    def _summary(self, now: float) -> dict[str, Any]:
+        record = self._record
+        seconds = record.seconds if record else max(now - self._started, 0.0) if self._started is not None else None
+        tokens = self._tokens.shown()
+        if record:
+            final = {"prompt_tokens": record.prompt_tokens, "completion_tokens": record.completion_tokens, "cost": record.cost}
+            tokens.update({k: v for k, v in final.items() if v is not None})
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "status": self.status,
+            "run_id": self.run_id,
+            "at": now,
+            "seconds": seconds,
+            "lm": self._lm,
+            "simulated": self._simulated,
+            **tokens,
+            "error": self._error,
+            "error_step": self._error_step,
+            "rows": self._rows_shown(now, seconds) if self.kind == "map" else None,
+        }
+
+    def _rows_shown(self, now: float, seconds: float | None) -> dict[str, Any]:
+        done = self._rows.total()
+        rate = self._rate(now, seconds, done)
+        left = max(self.total_rows - done, 0) if self.total_rows is not None else None
+        return {
+            "total": self.total_rows,
+            "done": done,
+            **{status: self._rows[status] for status in ("complete", "partial", "failed", "cancelled")},
+            "rate": rate,
+            "eta": left / rate if left and rate and not self.final else None,
+        }
+
+    def _rate(self, now: float, seconds: float | None, done: int) -> float | None:
+        """Rows per second: while it runs over the last seconds, at the end over the whole."""
+        if not done or not seconds:
+            return None
+        if self.final or seconds <= _WINDOW:
+            return done / seconds
+        recent = sum(n for second, n in self._row_seconds if second > now - _WINDOW)
+        return recent / _WINDOW

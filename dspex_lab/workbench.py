@@ -1,0 +1,336 @@
+"""The Lab: the one object that owns store, pools, router and models, and through which everything runs."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dspex_lab._loop import LoopThread
+from dspex_lab.config import Config, default_store_path
+from dspex_lab.errors import ConfigurationError, did_you_mean
+from dspex_lab.events import Bus, LMCall, Record, RunOptions, new_id
+from dspex_lab.lms import make_lm
+from dspex_lab.pipelines import (
+    Operation,
+    Pipeline,
+    Result,
+    Runner,
+    as_signature,
+    check_columns,
+    current_runner,
+    drive,
+    join_rows,
+    read_rows,
+    row_inputs,
+    single,
+)
+from dspex_lab.pools import Pools
+from dspex_lab.router import Router
+from dspex_lab.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Lab", "lab"]
+
+#: Threads are made only when none is idle. Many, because a step may itself run a pipeline and wait for it.
+_MAX_THREADS = 1024
+
+
+class Lab:
+    """A workbench: a store, worker pools, a router, a model, and the pipelines and signatures made in it.
+
+    Args:
+        path: the DuckDB file of the store, ``":memory:"``, or None for the notebook's own (``.dspex/NOTEBOOK.duckdb``).
+        config: settings.
+
+    Raises:
+        StoreError: the store cannot be opened, for instance because another process holds it.
+
+    Use it as a context manager, or call :meth:`close`. Methods may be called from any thread.
+    """
+
+    def __init__(self, path: str | Path | None = None, config: Config | None = None) -> None:
+        self.config = config or Config.from_environment()
+        self.id = new_id()
+        self.store = Store(path if path is not None else default_store_path(), lab_id=self.id)
+        self.bus = Bus()
+        self.bus.subscribe(self._keep)
+        self.router = Router()
+        self.pools = Pools(emit=self.bus.emit)
+        self.pipelines: dict[str, Pipeline] = {}
+        self.signatures: dict[str, Any] = {}
+        self.last_result: Result | None = None
+        self._loop = LoopThread()
+        self._executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="dspex-step")
+        self._runner = Runner(self.bus.emit, self._executor, self.router, self.pools.get, lambda: self.lm, self._loop.run)
+        self._lm: Any = None
+        self._offline: Any = None
+        self._lock = threading.RLock()
+        self._closers: list[Callable[[], None]] = []
+        self.closed = False
+        if self.config.lm is not None:
+            self.use(self.config.lm)
+        _open_labs.add(self)
+
+    def _keep(self, record: Record) -> None:
+        if isinstance(record, LMCall) and not self.config.record_messages:
+            record = record._replace(messages=None, outputs=None)
+        self.store.write(record)
+
+    # --- models -----------------------------------------------------------------------------------------------
+
+    def use(self, lm: Any, **options: Any) -> Any:
+        """Choose the model of this Lab and return it.
+
+        Args:
+            lm: a model string (``"openai/gpt-5-mini"``), a ``dspy.LM``, or ``"offline"``; None goes back to what
+                ``dspy.configure`` set.
+            options: handed to ``dspy.LM`` (``temperature=``, ``api_base=`` …).
+
+        Raises:
+            LMError: there is no such model, or its key is missing. Nothing was called.
+        """
+        made = None if lm is None else make_lm(lm, **options)
+        with self._lock:
+            self._lm = made
+        return self.lm
+
+    @property
+    def lm(self) -> Any:
+        """Return the model a run would use now.
+
+        In this order: what ``dspy.context`` set around the call, what :meth:`use` chose, what ``dspy.configure`` set,
+        the offline engine.
+        """
+        if "dspy" in sys.modules:
+            from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
+
+            around = thread_local_overrides.get().get("lm")
+            if around is not None:
+                return around
+            chosen = self._lm or main_thread_config.get("lm")
+        else:
+            chosen = self._lm
+        if chosen is not None:
+            return chosen
+        with self._lock:
+            if self._offline is None:
+                self._offline = make_lm("offline")
+            return self._offline
+
+    @contextlib.contextmanager
+    def context(self, lm: Any = None) -> Iterator[Any]:
+        """Use this Lab's model for plain DSPy code in the block (``dspy.context``); yields the model."""
+        import dspy
+
+        chosen = make_lm(lm) if lm is not None else self.lm
+        with dspy.context(lm=chosen):
+            yield chosen
+
+    # --- running ----------------------------------------------------------------------------------------------
+
+    def run(
+        self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
+    ) -> Result:
+        """Run ``x`` once and return its result, whatever its status.
+
+        Args:
+            x: a pipeline, its name in this Lab, a step, a function, a DSPy module, a signature or an operation.
+            inputs: the input fields, also given as keywords.
+            options: how to carry it out.
+
+        Raises:
+            PipelineError: an input is missing, unknown or of the wrong type; nothing was run.
+        """
+        pipeline, modules = self._resolve(x)
+        given = pipeline.check({**(inputs or {}), **fields})
+        chosen = options or RunOptions()
+        if pipeline.plain and chosen.deadline is None and not self._loop.is_current():
+            # Nothing could happen at the same time, so the caller's own thread does it: no hop, and an interrupt is at once.
+            return self._keep_last(drive(self._runner.run(pipeline, modules, given, chosen, here=True)))
+        return self._keep_last(self._loop.run(self._runner.run(pipeline, modules, given, chosen)))
+
+    async def arun(
+        self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
+    ) -> Result:
+        """Run ``x`` as :meth:`run` does, without blocking the caller's event loop; cancelling it cancels the run."""
+        pipeline, modules = self._resolve(x)
+        given = pipeline.check({**(inputs or {}), **fields})
+        work = self._runner.run(pipeline, modules, given, options or RunOptions())
+        return self._keep_last(await asyncio.wrap_future(self._loop.submit(work)))
+
+    def predict(self, contract: Any, /, *, options: RunOptions | None = None, **fields: Any) -> Result:
+        """Answer a signature by the routed operation ``predict``."""
+        return self.run(Operation("predict", as_signature(contract, depth=2)), fields, options=options)
+
+    def chain_of_thought(self, contract: Any, /, *, options: RunOptions | None = None, **fields: Any) -> Result:
+        """Answer a signature by the routed operation ``chain_of_thought``."""
+        return self.run(Operation("chain_of_thought", as_signature(contract, depth=2)), fields, options=options)
+
+    def _keep_last(self, result: Result) -> Result:
+        self.last_result = result
+        return result
+
+    def _resolve(self, x: Any) -> tuple[Pipeline, Mapping[str, Any]]:
+        """Return the pipeline to run, and the modules that stand in for those of its steps."""
+        self._ensure_open()
+        if isinstance(x, str):
+            if x not in self.pipelines and "->" not in x:
+                raise ConfigurationError(
+                    f"There is no pipeline {x!r} in this Lab.{did_you_mean(x, self.pipelines)}",
+                    key="pipeline",
+                    expected=list(self.pipelines),
+                    actual=x,
+                    hint=f"Known: {', '.join(self.pipelines) or 'none yet; make one with %%dspex pipeline NAME'}.",
+                )
+            return (self.pipelines[x], {}) if x in self.pipelines else (single(as_signature(x)), {})
+        own = getattr(x, "pipeline", None)
+        # An optimizer such as KNNFewShot gives the program another forward(): then the program itself is the step.
+        if isinstance(own, Pipeline) and hasattr(x, "step_modules") and "forward" not in vars(x):
+            return own, x.step_modules()
+        return single(x), {}
+
+    # --- many rows --------------------------------------------------------------------------------------------
+
+    def map(self, x: Any, data: Any, *, concurrency: int | None = None, options: RunOptions | None = None) -> pd.DataFrame:
+        """Run ``x`` on every row and return the rows with the outputs, in their order.
+
+        Args:
+            x: as for :meth:`run`.
+            data: a DataFrame, a path to ``.csv``, ``.parquet`` or ``.jsonl``, or a list of dicts; the pipeline's inputs are
+                columns, others are kept.
+            concurrency: rows under way at once; the Lab's setting by default.
+
+        Returns:
+            The data's columns, then one per output field (an output of the same name replaces the column), then
+            ``status``, ``error`` and ``run_id`` of each row.
+
+        Raises:
+            PipelineError: a column is missing or there are no rows; nothing was run. A row that fails is a row with an error.
+        """
+        pipeline, modules = self._resolve(x)
+        frame = read_rows(data)
+        names = check_columns(pipeline, frame)
+        width = self.config.concurrency if concurrency is None else concurrency
+        if width < 1:
+            raise ConfigurationError(f"concurrency={width} is not 1 or more.", key="concurrency", expected="≥ 1", actual=width)
+        rows = [row_inputs(names, values) for values in frame[names].itertuples(index=False, name=None)]
+        results = self._loop.run(self._runner.map(pipeline, modules, rows, width, options or RunOptions()))
+        return join_rows(frame, pipeline, results)
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    def sql(self, query: str, parameters: Any = None, *, timeout: float | None = None) -> pd.DataFrame:
+        """Return what ``query`` reads from the store's tables; ``timeout`` is in seconds.
+
+        Raises:
+            StoreError: the query is wrong, would write, or took too long.
+        """
+        self._ensure_open()
+        return self.store.query(query, parameters, timeout=timeout)
+
+    @property
+    def name(self) -> str:
+        """Return the Lab's name: the store's file name without its ending."""
+        path = str(self.store.path)
+        return "memory" if path == ":memory:" else Path(path).stem
+
+    def dashboard(self, *, serve: bool = False, port: int = 0, open_browser: bool = False) -> Any:
+        """Return the dashboard: something a cell displays, or with ``serve`` a server on the loopback with ``.url``."""
+        self._ensure_open()
+        views = _view("dashboard")
+        if not serve:
+            return views.build(self)
+        served = views.serve(self, port=port, open=open_browser)
+        self._closers.append(served.stop)
+        return served
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def _ensure_open(self) -> None:
+        if self.closed:
+            raise ConfigurationError("This Lab is closed.", key="lab", hint="Make another: dx.lab() or dx.Lab(path).")
+
+    def close(self) -> None:
+        """End pools, servers and the store; running work is cancelled. Calling it again does nothing."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+        _open_labs.discard(self)
+        with contextlib.ExitStack() as stack:
+            # Last in, first out; each is closed even where another one raises.
+            stack.callback(self.store.close)
+            stack.callback(self._executor.shutdown, wait=False, cancel_futures=True)
+            stack.callback(self._loop.close)
+            stack.callback(self.pools.close)
+            for closer in self._closers:
+                stack.callback(closer)
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Lab:
+        return self
+
+    def __repr__(self) -> str:
+        return f"Lab({str(self.store.path)!r}{', closed' if self.closed else ''})"
+
+
+def _view(name: str) -> Any:
+    """Return the view registered under ``name`` in the entry-point group ``dspex_lab.views``."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="dspex_lab.views", name=name):
+        return point.load()
+    raise ConfigurationError(
+        f"No view is registered as {name!r}.", key=name, hint="Install dspex-lab again: pip install dspex-lab."
+    )
+
+
+_open_labs: weakref.WeakSet[Lab] = weakref.WeakSet()
+_current: Lab | None = None
+_current_pid = 0
+_current_lock = threading.Lock()
+
+
+def lab(path: str | Path | None = None) -> Lab:
+    """Return the kernel's Lab, made on first use.
+
+    Args:
+        path: the store's file; where the kernel's Lab has another one, it is closed and a new one is made.
+
+    Raises:
+        StoreError: the store cannot be opened.
+    """
+    global _current, _current_pid
+    with _current_lock:
+        wanted = None if path is None else str(path)
+        if _current is not None and _current_pid == os.getpid() and not _current.closed:
+            if wanted is None or wanted == str(_current.store.path):
+                return _current
+            _current.close()
+        _current, _current_pid = Lab(path), os.getpid()
+        return _current
+
+
+current_runner.append(lab)
+
+
+@atexit.register
+def _close_all() -> None:
+    for each in list(_open_labs):
+        each.close()

@@ -1,0 +1,23 @@
+"""A notebook's shell with the extension loaded, and a Lab of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+import dspex_lab as dx
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("DSPEX_STORE", ":memory:")
+    InteractiveShell.clear_instance()
+    made = InteractiveShell.instance()
+    made.run_line_magic("load_ext", "dspex_lab")
+    yield made
+    made.run_line_magic("unload_ext", "dspex_lab")
+    dx.lab().close()
+    InteractiveShell.clear_instance()

@@ -1,0 +1,74 @@
+"""What is done in the forkserver and in each worker, as far as it can be seen in one process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import subprocess
+import sys
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
+from dspex_lab.pools import _preload
+from dspex_lab.pools._forkserver import Launcher, limit_data
+
+
+def test_native_libraries_are_given_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in _preload.THREAD_LIMITS:
+        monkeypatch.setenv(name, "8")
+    _preload.limit_threads()
+    assert {os.environ[name] for name in _preload.THREAD_LIMITS} == {"1"}
+
+
+def test_what_is_loaded_is_out_of_the_collectors_sight() -> None:
+    before = gc.get_freeze_count()
+    _preload.freeze()
+    try:
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
+
+
+def test_an_orphan_sweeps_the_folder_of_its_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pymp-x"
+    (folder / "general-0").mkdir(parents=True)
+    monkeypatch.setattr(forkserver._forkserver, "_forkserver_address", None)  # type: ignore[attr-defined]
+    _preload.sweep()
+    assert folder.exists()
+    monkeypatch.setattr(forkserver._forkserver, "_forkserver_address", str(folder / "listener"))  # type: ignore[attr-defined]
+    _preload.sweep()
+    assert not folder.exists()
+    assert tmp_path.exists()
+
+
+def test_the_first_and_last_imports_do_their_work() -> None:
+    code = (
+        "import gc, os; import dspex_lab.pools._first, dspex_lab.pools._last; "
+        "print(os.environ['OMP_NUM_THREADS'], gc.get_freeze_count() > 1000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["1", "True"]
+
+
+def test_a_limit_of_nothing_is_none_and_a_limit_keeps_to_the_hard_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda which, pair: limits.append(pair))
+    limit_data(0)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    limit_data(1000)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (500, 500))
+    limit_data(1000)
+    assert limits == [(1000, resource.RLIM_INFINITY), (500, 500)]
+
+
+def test_a_server_whose_folder_is_gone_is_ended_all_the_same() -> None:
+    launcher = Launcher((), 0)
+    launcher.stop()
+    launcher.start()
+    assert launcher.pid
+    os.unlink(launcher.server._forkserver_address)
+    launcher.stop()
+    assert launcher.pid is None

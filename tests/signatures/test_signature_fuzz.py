@@ -1,0 +1,205 @@
+"""No text makes the parser raise anything but SignatureError, and what it makes reads back."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import string
+from typing import Annotated, Any, Literal
+
+import annotated_types as at
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dspex_lab.errors import SignatureError
+from dspex_lab.signatures import MISSING, Field, Signature, signature
+from dspex_lab.signatures._nodes import check_name
+
+# Fixed examples: the tests of a project must not differ from run to run, nor depend on the machine's speed.
+STEADY = settings(
+    max_examples=300,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = 2
+
+
+TYPES = {"Color": Color, "Value": 3}
+PIECES = [
+    *(
+        "a",
+        "b",
+        "question",
+        "class",
+        "_x",
+        "->",
+        "->",
+        ",",
+        ":",
+        "=",
+        "|",
+        "[",
+        "]",
+        "(",
+        ")",
+        "{",
+        "}",
+        ".",
+        "..",
+        "...",
+        "-",
+        "/",
+    ),
+    *(
+        "int",
+        "str",
+        "list",
+        "dict",
+        "Literal",
+        "Annotated",
+        "Field",
+        "Optional",
+        "Union",
+        "Callable",
+        "tuple",
+        "Color",
+        "Color.RED",
+    ),
+    *(
+        "Value",
+        "None",
+        "True",
+        "datetime",
+        "datetime.date",
+        "typing",
+        "zzz",
+        "0",
+        "1",
+        "1.5",
+        "'x'",
+        "b'x'",
+        '"""',
+        "'",
+        "f'x'",
+    ),
+    *(
+        "# text",
+        "\n",
+        " ",
+        "\t",
+        "\\\n",
+        "/x/",
+        "[1..5]",
+        "[/x/]",
+        "ge=1",
+        "(ge=1)",
+        "\x00",
+        "\u2028",
+        "é",
+        "²",
+        "→",
+        ";",
+        "1e400",
+    ),
+]
+
+
+def read(text: str) -> Signature | None:
+    try:
+        return signature(text, types=TYPES)
+    except SignatureError as error:
+        if error.line is not None:
+            assert error.text == text
+            assert error.line >= 1
+            assert error.column is not None
+            assert 1 <= error.column <= len(text) + 1
+            error.excerpt()
+        return None
+
+
+@STEADY
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    read(text)
+
+
+@STEADY
+@given(st.lists(st.sampled_from(PIECES), max_size=40), st.sampled_from(["", " "]))
+def test_any_soup_of_tokens_is_read_or_refused(pieces: list[str], between: str) -> None:
+    sig = read(between.join(pieces))
+    if sig is not None:
+        assert signature(str(sig), types={**TYPES, **sig.types}) == sig
+
+
+@STEADY
+@given(st.data())
+def test_a_damaged_signature_is_read_or_refused(data: st.DataObject) -> None:
+    whole = '"""Do."""\nq: list[Literal["a", Color.RED]][1..5] = ["a"] # it\n-> s: str[/^x/] | None, t: dict[str, int[0..]]'
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 10)))
+    sig = read(whole[:start] + data.draw(st.sampled_from(["", *PIECES])) + whole[end:])
+    if sig is not None:
+        assert signature(str(sig), types={**TYPES, **sig.types}) == sig
+
+
+names = st.text(string.ascii_letters + string.digits + "_é", min_size=1, max_size=8).filter(
+    lambda name: check_name(name) is None
+)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+bounds = st.tuples(st.integers(-9, 9), st.integers(0, 9)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+
+
+def _ranged(tp: Any, low: Any, high: Any) -> Any:
+    return Annotated[(tp, at.Ge(low), at.Le(high))]
+
+
+leaves: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from([str, int, float, bool, bytes, Color, datetime.date, Any, type(None), complex, list, dict]),
+    bounds.map(lambda b: _ranged(int, *b)),
+    bounds.map(lambda b: _ranged(float, b[0] / 4, b[1] / 4)),
+    st.lists(
+        st.one_of(texts, st.integers(), st.booleans(), st.sampled_from([None, b"x", Color.RED])), min_size=1, max_size=3
+    ).map(lambda values: Literal[tuple(values)]),
+    st.integers(0, 5).map(lambda n: Annotated[list[int], at.MinLen(n)]),
+)
+types = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        inner.map(lambda tp: list[tp]),
+        inner.map(lambda tp: dict[str, tp]),
+        st.tuples(inner, inner).map(lambda pair: tuple[pair]),
+        inner.map(lambda tp: tuple[tp, ...]),
+        st.tuples(inner, inner).map(lambda pair: pair[0] | pair[1] if pair[0] is not pair[1] else pair[0]),
+    ),
+    max_leaves=5,
+)
+optional_texts = st.one_of(st.none(), texts)
+
+
+@st.composite
+def signatures(draw: st.DrawFn) -> Signature:
+    chosen = draw(st.lists(names, unique=True, max_size=5))
+    fields = []
+    for name in chosen:
+        declared = draw(st.booleans())
+        role: Any = draw(st.sampled_from(["input", "output"]))
+        default = draw(st.sampled_from([MISSING, MISSING, None])) if declared else MISSING
+        tp = draw(types) if declared else str
+        fields.append(Field(name, tp, role=role, description=draw(optional_texts), default=default, declared=declared))
+    instructions = draw(optional_texts)
+    return Signature(fields, instructions=None if instructions is None else "\n" + instructions)
+
+
+@STEADY
+@given(signatures())
+def test_every_signature_reads_back(sig: Signature) -> None:
+    again = signature(str(sig), types=sig.types)
+    assert again == sig, (str(sig), [f._key() for f in sig.fields.values()], [f._key() for f in again.fields.values()])
+    assert str(again) == str(sig)
+    assert again.types == sig.types

@@ -1,0 +1,122 @@
+"""A run per row."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import dspy
+import pandas as pd
+import pytest
+
+import dspex_lab as dx
+
+
+def half(n: int) -> float:
+    if n % 2:
+        raise ValueError(f"{n} is odd")
+    return n / 2
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"n": range(10), "kept": list("abcdefghij")})
+
+
+def test_order_is_kept_and_a_failed_row_is_a_row_with_an_error(lab: dx.Lab, frame: pd.DataFrame) -> None:
+    out = lab.map(half, frame, concurrency=3)
+    assert list(out.columns) == ["n", "kept", "half", "status", "error", "run_id"]
+    assert list(out["kept"]) == list("abcdefghij")
+    assert list(out["status"]) == ["complete", "failed"] * 5
+    assert out["half"][4] == 2.0
+    assert out["error"][1] == "ValueError: 1 is odd"
+    runs = lab.sql("SELECT * FROM runs WHERE kind = 'row' ORDER BY row_index")
+    assert list(runs["row_index"]) == list(range(10))
+    assert list(runs["run_id"]) == list(out["run_id"])
+    whole = lab.sql("SELECT * FROM runs WHERE kind = 'map'").iloc[0]
+    assert whole["status"] == "partial"
+    assert set(runs["parent_id"]) == {whole["run_id"]}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_files_are_read_by_their_ending(lab: dx.Lab, frame: pd.DataFrame, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows.{suffix}"
+    if suffix == "csv":
+        frame.to_csv(path, index=False)
+    elif suffix == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    assert len(lab.map(half, path)) == 10
+    assert list(lab.map(half, str(path))["kept"]) == list("abcdefghij")
+
+
+def test_a_list_of_dicts_is_rows_too(lab: dx.Lab) -> None:
+    assert list(lab.map(half, [{"n": 2}, {"n": 4}])["half"]) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("missing.csv", "There is no file missing.csv"),
+        ("rows.txt", "is not a file of rows"),
+        ([{"m": 1}], "needs the column 'n'; the data has 'm'"),
+        ([], "needs the column"),
+        (42, "cannot be read as rows"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_before_anything_runs(lab: dx.Lab, data: object, message: str) -> None:
+    with pytest.raises(dx.PipelineError, match=message):
+        lab.map(half, data)
+    assert lab.sql("SELECT count(*) AS n FROM runs")["n"][0] == 0
+
+
+def test_a_broken_file_and_a_near_miss_are_told(lab: dx.Lab, tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_text("no parquet")
+    with pytest.raises(dx.PipelineError, match="cannot be read as parquet"):
+        lab.map(half, "rows.parquet")
+    with pytest.raises(dx.PipelineError, match="Did you mean 'rows.parquet'"):
+        lab.map(half, "row.parquet")
+
+
+def test_no_rows_and_no_width_are_refused(lab: dx.Lab) -> None:
+    with pytest.raises(dx.PipelineError, match="no rows"):
+        lab.map(half, pd.DataFrame({"n": []}))
+    with pytest.raises(dx.ConfigurationError, match="concurrency=0"):
+        lab.map(half, [{"n": 2}], concurrency=0)
+
+
+def test_a_value_of_the_wrong_type_fails_its_row_alone(lab: dx.Lab) -> None:
+    out = lab.map(half, [{"n": 2}, {"n": "x"}])
+    assert list(out["status"]) == ["complete", "failed"]
+    assert "expected int, found 'x'" in out["error"][1]
+    assert out["run_id"].notna().all()
+
+
+def test_no_more_rows_run_at_once_than_allowed(lab: dx.Lab) -> None:
+    lock, running, most = threading.Lock(), 0, 0
+    both = threading.Barrier(2, timeout=30)
+
+    def count(n: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        both.wait()
+        with lock:
+            running -= 1
+        return n
+
+    lab.map(count, [{"n": i} for i in range(8)], concurrency=2)
+    assert most == 2
+
+
+def test_a_program_whose_forward_an_optimizer_replaced_is_run_by_that_forward(lab: dx.Lab) -> None:
+    program = dx.pipeline("p", label=dspy.Predict("text -> label: Literal['u', 'v']")).as_module(lab)
+    train = [dspy.Example(text=t, label=v).with_inputs("text") for t, v in [("red apple", "u"), ("blue boat", "v")] * 4]
+    embed = dspy.Embedder(lambda texts: [[float("red" in t), float("blue" in t)] for t in texts], caching=False)
+    better = dspy.KNNFewShot(k=2, trainset=train, vectorizer=embed, max_bootstrapped_demos=0, max_labeled_demos=2).compile(
+        program
+    )
+    out = lab.map(better, [{"text": "a red apple"}, {"text": "one blue boat"}])
+    assert list(out["label"]) == ["u", "v"]

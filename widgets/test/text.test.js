@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { callsText, costText, errorText, ICONS, outcomes, rowsText, shares, stepLabel, stepLine, tokensText, WORDS } from "../src/text.js";
+import { rows, step, summary } from "./helpers.js";
+
+const node = { name: "look", kind: "native", pool: "general" };
+
+test("every status has a word and an icon", () => assert.deepEqual(Object.keys(WORDS), Object.keys(ICONS)));
+test("a waiting step says what it is", () => assert.equal(stepLine(node, step(), false), "native · general pool"));
+test("a done step says its time and tokens", () => {
+  assert.equal(stepLine(node, step({ status: "complete", seconds: 0.42, prompt_tokens: 300, completion_tokens: 12 }), false), "420 ms · 312 tok");
+});
+test("in a map the time is that of a row", () => {
+  assert.equal(stepLine(node, step({ status: "running", seconds: 0.042, complete: 5 }), true), "42 ms/row");
+});
+test("a step that did not run says so", () => assert.equal(stepLine(node, step({ status: "skipped" }), false), "skipped"));
+test("a step is told in words, its error too", () => {
+  const failed = step({ status: "failed", seconds: 1, failed: 1, errors: [{ text: "KeyError: 1", count: 1 }] });
+  assert.equal(stepLabel(node, failed, false), "Step look, native · general pool, failed, 1.0 s, KeyError: 1");
+});
+test("outcomes leave out what did not happen", () => assert.equal(outcomes(step({ complete: 1296, failed: 3 })), "1,296 complete, 3 failed"));
+test("the rows' line has done, failed, total, rate and time left", () => {
+  assert.equal(rowsText(rows({ done: 50, complete: 47, failed: 3, rate: 41, eta: 1.2 })), "50 / 100 rows · 3 failed · 41/s · 2 s left");
+  assert.equal(rowsText(rows({ total: null, done: 50 })), "50 rows");
+});
+test("shares are of the total, and nothing without one", () => {
+  assert.deepEqual(shares(rows({ total: 200, done: 60, complete: 50, partial: 6, failed: 3, cancelled: 1 })), [25, 3, 2]);
+  assert.deepEqual(shares(rows({ total: null, done: 60, complete: 60 })), [0, 0, 0]);
+  assert.deepEqual(shares(rows({ total: 0 })), [0, 0, 0]);
+});
+test("a cost that is not wholly known says so", () => {
+  assert.equal(costText(summary({ calls: 2, unpriced: 2 })), "cost unknown");
+  assert.equal(costText(summary({ calls: 2, unpriced: 1, cost: 0.0031 })), "≥ $0.0031");
+  assert.equal(costText(summary({ calls: 2, cost: 0.0031 })), "$0.0031");
+  assert.equal(costText(summary({ cost: 0 })), "");
+});
+test("tokens and calls are counted in words", () => {
+  assert.equal(tokensText(summary({ calls: 1, prompt_tokens: 1 })), "1 token");
+  assert.equal(tokensText(summary()), "");
+  assert.equal(callsText(step({ calls: 12, cached: 3 })), "12 calls, 3 cached");
+});
+test("an error names its step", () => {
+  assert.equal(errorText(summary({ error: "bad", error_step: "look" })), "look: bad");
+  assert.equal(errorText(summary({ error: "bad" })), "bad");
+});
