@@ -62,11 +62,11 @@ def new_id() -> str:
 class Event(NamedTuple):
     """One thing that happened.
 
-    ``at`` is seconds since the epoch; ``data`` must be JSON-able.
+    ``time`` is seconds since the epoch; ``data`` must be JSON-able.
     """
 
     name: str
-    at: float
+    time: float
     run_id: str | None = None
     span_id: str | None = None
     step: str | None = None
@@ -155,7 +155,7 @@ class Decision(NamedTuple):
     decision_id: str
     run_id: str | None
     span_id: str | None
-    at: float
+    time: float
     operation: str
     chosen: str
     candidates: tuple[str, ...]

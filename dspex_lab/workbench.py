@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ class Lab:
         if self.config.lm is not None:
             self.use(self.config.lm)
         _open_labs.add(self)
+        _close_with_kernel()
 
     def _keep(self, record: Record) -> None:
         if isinstance(record, LMCall) and not self.config.record_messages:
@@ -299,6 +301,29 @@ def _view(name: str) -> Any:
     raise ConfigurationError(
         f"No view is registered as {name!r}.", key=name, hint="Install dspex-lab again: pip install dspex-lab."
     )
+
+
+def _close_with_kernel() -> None:
+    """Close all Labs when this kernel is shut down or restarted.
+
+    ipykernel ends the kernel's child processes before Python's own exit handlers run. A pool would replace its workers
+    as fast as they are ended, and multiprocessing's resource tracker ignores the signal: the kernel would wait for it
+    until it is killed, with the store left open.
+    """
+    ipython = sys.modules.get("IPython")
+    kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython else None
+    if kernel is None or "do_shutdown" in vars(kernel):
+        return
+    original = kernel.do_shutdown
+
+    def do_shutdown(restart: bool) -> Any:
+        _close_all()
+        stop = getattr(resource_tracker._resource_tracker, "_stop", None)  # type: ignore[attr-defined]
+        if stop is not None:
+            stop()
+        return original(restart)
+
+    kernel.do_shutdown = do_shutdown
 
 
 _open_labs: weakref.WeakSet[Lab] = weakref.WeakSet()

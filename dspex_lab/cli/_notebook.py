@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ def execute(
     """
     import nbformat
     from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.manager import KernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
     from tqdm import tqdm
@@ -50,7 +51,8 @@ def execute(
     notebook = nbformat.read(path, as_version=4)
     if parameters:
         with_parameters(notebook, parameters)
-    manager = AsyncKernelManager(kernel_name="python3")
+    # No port on this machine's network where the system has files for sockets.
+    manager = KernelManager(kernel_name="python3", transport="ipc" if os.name == "posix" else "tcp")
     # Not the kernel spec of that name, which may belong to another environment.
     manager._kernel_spec = KernelSpec(
         argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="Python 3", language="python"
@@ -82,11 +84,25 @@ def execute(
         ) from error
     finally:
         bar.close()
+        if client.kc is not None:
+            client.kc.stop_channels()
+        # Asked, not killed: the Lab in the kernel closes its store and its pool.
+        manager.shutdown_kernel(now=False)
     return notebook
 
 
 def _first_line(cell: Any) -> str:
     return next((line.strip() for line in cell.source.splitlines() if line.strip()), "")[:48]
+
+
+def _without_scripts(notebook: Any) -> Any:
+    """Return a copy without the outputs that only load a script into a live page."""
+    readable = {"text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"}
+    made = copy.deepcopy(notebook)
+    for cell in made.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if "data" not in o or readable & set(o.data)]
+    return made
 
 
 def write_html(notebook: Any, target: Path, title: str) -> None:
@@ -103,7 +119,7 @@ def write_html(notebook: Any, target: Path, title: str) -> None:
         "text/plain",
     ]
     exporter = HTMLExporter(config=config, embed_images=True, mathjax_url="", require_js_url="", template_name="lab")
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    body, _ = exporter.from_notebook_node(_without_scripts(notebook), resources={"metadata": {"name": title}})
     target.write_text(body, encoding="utf-8")
 
 

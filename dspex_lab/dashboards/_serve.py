@@ -163,13 +163,19 @@ def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def _listen(port: int) -> list[socket.socket]:
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
+        raise _no_port(port, "a port is a whole number from 0 to 65535")
     try:
         return bind_sockets(port, ADDRESS)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(
-            f"The dashboard cannot be served on port {port} of {ADDRESS}: {error}.",
-            key="port",
-            expected="a free port, or 0 for any",
-            actual=port,
-            hint="Choose another port, or leave it out to get a free one.",
-        ) from error
+    except OSError as error:
+        raise _no_port(port, str(error)) from error
+
+
+def _no_port(port: object, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The dashboard cannot be served on port {port!r} of {ADDRESS}: {why}.",
+        key="port",
+        expected="a free port, or 0 for any",
+        actual=port,
+        hint="Choose another port, or leave it out to get a free one.",
+    )

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dspex_lab.lms._embed import embed_text
     from dspex_lab.lms._exemplar import AsyncExemplarEngine, ExemplarEngine
     from dspex_lab.lms._make import describe, is_simulated, make_lm
     from dspex_lab.lms._portable import from_portable, portable, register_engine
@@ -20,6 +21,7 @@ _HOME = {
     "ExemplarEngine": "_exemplar",
     "Recorder": "_recording",
     "describe": "_make",
+    "embed_text": "_embed",
     "from_portable": "_portable",
     "install": "_recording",
     "is_simulated": "_make",
@@ -34,6 +36,7 @@ __all__ = [
     "ExemplarEngine",
     "Recorder",
     "describe",
+    "embed_text",
     "from_portable",
     "install",
     "is_simulated",

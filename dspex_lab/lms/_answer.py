@@ -170,11 +170,13 @@ class Answerer:
             return graded[0], f"the instructions grade {', '.join(graded[1][:6])}"
         if set(field.name.lower().split("_")) & _SURE and self._share is not None:
             return self._share, "the part of the evidence that speaks for the answer before it"
+        number = None if bounded else numbers.from_text(self.text, field.name, field.description)
+        if number is not None:
+            return number, "taken from the text"
         named = numbers.from_name(shape, field.name, self.question)
         if named is not None:
-            return named, "the prompt gives a range and no grades"
-        number = numbers.from_text(self.text, field.name, field.description)
-        return (number, "taken from the text") if number is not None else (0.0, "the text has no number")
+            return named, "the prompt gives no grades, so by the field's name alone"
+        return 0.0, "the text has no number"
 
     # --- lists --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dspex_lab.lms._similarity import FUNCTION_WORDS, Features, Index, Scores, content_words, features, index_of, words
 
-_SENTENCE = re.compile(r"\n+|(?<=[.;!?])\s+")
+_SENTENCE = re.compile(r"(?<=[.;!?])\s+")
 _BULLET = re.compile(r"^[\s>*•\-–—]*(?:\(?\d{1,2}[.)]\s+)?")
 _QUOTES = "\"'`*“”‘’«»"
 #: After a label that begins a line, one of these shows that the rest of the line explains it.
@@ -21,7 +21,7 @@ _JOINT = re.compile(
     re.IGNORECASE,
 )
 #: A word of a definition counts as found when this share of its n-grams is in the text.
-_FOUND = 0.6
+_FOUND = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,20 +98,19 @@ def _explanations(labels: Sequence[str], instructions: str) -> list[list[str]]:
     patterns = [_pattern(label) for label in labels]
     current: int | None = None
     for line in instructions.splitlines():
-        head = _heading(line, patterns)
-        if head is not None:
-            current, rest = head
-            found[current].append(rest)
-            continue
-        if not line.strip():
-            current = None
-        elif current is not None and line[:1].isspace():
-            found[current].append(line)
-            continue
-        for sentence in _SENTENCE.split(line):
+        if not line[:1].isspace():
+            current = None  # an indented line goes on with the label of the line before it
+        for sentence in filter(None, map(str.strip, _SENTENCE.split(line))):
+            head = _heading(sentence, patterns)
+            if head is not None:
+                current, rest = head
+                found[current].append(rest)
+                continue
             mentioned = [i for i, label in enumerate(labels) if _mentions(sentence, label, patterns[i])]
             if len(mentioned) == 1:
                 found[mentioned[0]].append(patterns[mentioned[0]].sub(" ", sentence))
+            elif not mentioned and current is not None:
+                found[current].append(sentence)
     return found
 
 

@@ -29,6 +29,8 @@ _EXPLAINED = 0.6
 _LENGTH = 0.4
 #: Names of which at most this share (and at least that) occurs in any text of the prompt say nothing (say something).
 _SILENT, _TELLING = 0.12, 0.25
+#: Evidence below this is none: a few n-grams shared by accident.
+_NOTHING = 0.02
 #: How many demonstrations are looked at for that.
 _SAMPLE = 16
 #: What demonstrations of one label have in common on average; for the length of their sum.
@@ -102,9 +104,9 @@ def choose(
     own = np.asarray(given, np.int64)
     telling = max(_telling(labels, question, texts), definitions.share) if len(own) else 1.0
     shown = _shown(likeness, own, len(labels), telling)
-    scores = named + _DEFINITION * defined + shown
-    if not scores.any() and len(own):
-        scores = np.bincount(own, minlength=len(labels)) * 1e-6
+    scores: Scores = named + _DEFINITION * defined + shown
+    if not (scores > _NOTHING).any():
+        scores = scores + _guess(own, len(labels), question)
     best = int(scores.argmax())
     return Choice(
         label=best,
@@ -114,6 +116,17 @@ def choose(
         nearest=_nearest(likeness, own, best) if shown[best] > 0 else None,
         scores=scores,
     )
+
+
+def _guess(own: np.ndarray, count: int, question: Features) -> Scores:
+    """Return a slight preference where nothing speaks for any label: the commonest so far, else one drawn by the text.
+
+    Drawn, because always the same answer would make every demonstration bootstrapped from it bear the same label.
+    """
+    out = np.bincount(own, minlength=count).astype(np.float64)
+    if not len(own):
+        out[int(question.sum()) % count] = 1.0
+    return out * 1e-9
 
 
 def _telling(labels: tuple[str, ...], question: Features, texts: Sequence[str]) -> float:
@@ -132,17 +145,17 @@ def _shown(likeness: Scores, own: np.ndarray, count: int, telling: float) -> Sco
     """Return what the demonstrations say for each label."""
     if not len(own):
         return np.zeros(count)
-    near = np.maximum(likeness - _NEAR * telling, 0.0)
+    near: Scores = np.maximum(likeness - _NEAR * telling, 0.0)
     best = np.zeros(count)
     np.maximum.at(best, own, near)
     total = np.bincount(own, weights=near, minlength=count)
-    out: Scores = best + _AGREEMENT * (total - best)
+    out = np.asarray(best + _AGREEMENT * (total - best), np.float64)
     if telling < 1.0:
         # Where names are silent: the class's mean text beside its nearest one, as few and distant as they may be.
         size = np.bincount(own, minlength=count)
         length = np.sqrt(np.maximum(size + _WITHIN * size * (size - 1), 1.0))
         middle = np.bincount(own, weights=np.maximum(likeness, 0.0), minlength=count) / length
-        out = telling * out + (1.0 - telling) * (best + middle)
+        return np.asarray(telling * out + (1.0 - telling) * (best + middle), np.float64)
     return out
 
 

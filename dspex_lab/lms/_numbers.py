@@ -19,7 +19,7 @@ from dspex_lab.lms._spans import extract, spans
 _VALUE = r"[-+]?\d+(?:\.\d+)?"
 _JOINT = r"\s*(?::|=|->|→|–|—|-\s|\bmeans\b|\bis\b|\bif\b|\bwhen\b|\bfor\b)"
 _GRADED = re.compile(rf"(?:^|\n)[\s*•-]*\(?({_VALUE})\)?(?={_JOINT})", re.IGNORECASE)
-_NEXT_GRADE = re.compile(rf"[;,.]\s+(?=\(?{_VALUE}\)?{_JOINT})", re.IGNORECASE)
+_NEXT_GRADE = re.compile(rf"(?<=[;,.?!])\s+(?=\(?{_VALUE}\)?{_JOINT})", re.IGNORECASE)
 #: Words for a grade, as a share of the range from low to high.
 _WORDS = {
     "none": 0.0,
@@ -76,11 +76,15 @@ def from_grades(shape: Shape, text: str, question: Features) -> tuple[float, lis
 
 
 def from_name(shape: Shape, name: str, question: Features) -> float | None:
-    """Return a number in the upper part of the range if the text has the field's own word, the middle if not."""
-    if shape.low is None or shape.high is None:
+    """Return a number in the upper part of the range if the text has the field's own word, the middle if not.
+
+    A float without a range is taken to lie in [0, 1]; where else the range is open, the answer is None.
+    """
+    low, high = (0.0, 1.0) if shape.low is None and shape.high is None and shape.kind == "float" else (shape.low, shape.high)
+    if low is None or high is None:
         return None
     part = 0.8 if float(index((name,)).coverage(question)[0]) >= 0.5 else 0.5
-    return shape.low + part * (shape.high - shape.low)
+    return low + part * (high - low)
 
 
 def from_text(text: str, name: str, description: str = "") -> float | None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from dspex_lab.lms._shapes import Shape, shape_of
+from dspex_lab.lms._shapes import Shape, shape_of, shape_of_xml
 
 _INPUTS, _OUTPUTS = "Your input fields are:\n", "Your output fields are:\n"
 _STRUCTURE = "All interactions will be structured in the following way"
@@ -114,9 +114,10 @@ def read_task(system: str) -> Task | None:
     if style == "json":
         notes = _json_notes(structure)
     instructions = "\n".join(line.removeprefix(" " * 8) for line in objective.strip("\n").splitlines()).strip()
+    outputs = _fields(system[middle + len(_OUTPUTS) : end], notes)
     return Task(
         inputs=_fields(system[start + len(_INPUTS) : middle], {}),
-        outputs=_fields(system[middle + len(_OUTPUTS) : end], notes),
+        outputs=tuple(_nested(f, structure) for f in outputs) if style == "xml" else outputs,
         instructions=instructions,
         style=style,
     )
@@ -150,6 +151,15 @@ def _fields(section: str, notes: dict[str, str]) -> tuple[FieldSpec, ...]:
         shape = shape_of(annotation, notes.get(name, ""), constraints.strip(), description)
         found.append(FieldSpec(name, description, shape))
     return tuple(found)
+
+
+def _nested(field: FieldSpec, structure: str) -> FieldSpec:
+    """Return a field of an XML prompt with the shape of its nested structure, where its type's name alone says nothing."""
+    item = field.shape.item if field.shape.kind == "list" else field.shape
+    shown = re.search(rf"^<{field.name}>(<.*>)</{field.name}>$", structure, re.MULTILINE)
+    if shown is None or item is None or item.kind != "str":
+        return field
+    return FieldSpec(field.name, field.description, shape_of_xml(shown.group(1)))
 
 
 def _split_annotation(body: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ _RANGE = re.compile(
 )
 _JSON_NOTE = "must adhere to the JSON schema: "
 _CHOICE_NOTE = re.compile(r"one of: (.*)", re.DOTALL)
+_ELEMENT = re.compile(r"<(\w+)>(.*?)</\1>", re.DOTALL)
 _NAMES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "Reasoning": "str", "dict": "object"}
 
 
@@ -142,3 +143,16 @@ def _from_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any], dept
         high = schema.get("maximum", schema.get("exclusiveMaximum"))
         return Shape("int" if kind == "integer" else "float", low=low, high=high)
     return Shape("bool") if kind == "boolean" else TEXT
+
+
+def shape_of_xml(text: str) -> Shape:
+    """Return the shape that a nested structure shows, such as ``<name>...</name><tags><item>...</item></tags>``.
+
+    It shows names only, so everything in it is taken to be text.
+    """
+    members = [(m.group(1), m.group(2)) for m in _ELEMENT.finditer(text)]
+    if not members:
+        return TEXT
+    if members[0][0] == "item":
+        return Shape("list", item=shape_of_xml(members[0][1]))
+    return Shape("object", properties=tuple((name, shape_of_xml(inner), "") for name, inner in members))

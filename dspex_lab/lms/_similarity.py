@@ -28,115 +28,14 @@ _WORD = re.compile(r"[^\W_]+")
 _CHANCE = 900.0
 
 #: Words that carry no topic. They are left out where single words are compared.
-FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "about",
-        "after",
-        "all",
-        "also",
-        "am",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "because",
-        "been",
-        "before",
-        "being",
-        "both",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "doing",
-        "done",
-        "each",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "having",
-        "he",
-        "her",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "just",
-        "may",
-        "me",
-        "might",
-        "more",
-        "most",
-        "must",
-        "my",
-        "no",
-        "nor",
-        "not",
-        "of",
-        "on",
-        "one",
-        "or",
-        "other",
-        "our",
-        "out",
-        "own",
-        "she",
-        "should",
-        "so",
-        "some",
-        "such",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "through",
-        "to",
-        "too",
-        "under",
-        "up",
-        "us",
-        "very",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "whether",
-        "which",
-        "while",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-    ]
-)
+_FUNCTION = """
+a about after all also am an and any are as at be because been before being both but by can could did do does doing
+done each for from had has have having he her his how i if in into is it its just may me might more most must my no
+nor not of on one or other our out own she should so some such than that the their them then there these they this
+those through to too under up us very was we were what when where whether which while who whom whose why will with
+would you your
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION.split())
 
 
 def words(text: str) -> list[str]:
@@ -152,16 +51,13 @@ def content_words(text: str) -> list[str]:
 @lru_cache(maxsize=32_768)
 def features(text: str) -> Features:
     """Return the hashed n-grams of ``text``, sorted and distinct. A text without any has the one feature 0."""
-    codes = np.frombuffer(f" {' '.join(words(text))} ".encode("utf-32-le"), np.uint32).astype(np.uint64)
+    codes = np.frombuffer(f" {' '.join(words(text))} ".encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     spaces = codes == 32
     scattered = codes * _MULTIPLIER
     hashed, across, found = scattered, np.zeros(len(codes), bool), []
     for size in range(2, max(_SIZES) + 1):
         # Each n-gram's hash grows out of that of the (n-1)-gram at the same place; a space within it spans two words.
-        if size > 2:
-            across = across[:-1] | spaces[size - 2 : -1]
-        else:
-            across = across[:-1]
+        across = across[:-1] | spaces[size - 2 : -1] if size > 2 else across[:-1]
         hashed = (hashed[:-1] * _BASE) ^ scattered[size - 1 :]
         if size in _SIZES:
             found.append(((hashed * _MULTIPLIER) >> np.uint64(64 - _BITS))[~across])

@@ -60,6 +60,9 @@ _INSTEAD = {
     "number": ("money", "percent"),
 }
 
+#: How many words before a span may hold a cue for it.
+_REACH = 5
+
 
 def kind_asked(name: str, description: str) -> str | None:
     """Return the kind of span that a field's name, or else its description, asks for."""
@@ -129,14 +132,14 @@ def extract(text: str, name: str, description: str) -> str | None:
 
 
 def _nearest_to_cue(text: str, found: Sequence[tuple[int, str]], cues: set[str]) -> str:
-    """Return the span that follows a cue word most closely, or else the first."""
-    places = [m.end() for m in re.finditer(r"[^\W_]+", text) if m.group().lower() in cues]
+    """Return the span before which most cue words stand, among those with equally many the one closest to them."""
 
-    def gap(span: tuple[int, str]) -> tuple[int, int]:
-        ahead = [span[0] - place for place in places if place <= span[0]]
-        return (min(ahead) if ahead else len(text)), span[0]
+    def fit(span: tuple[int, str]) -> tuple[int, int, int]:
+        before = words(text[: span[0]])[-_REACH:]
+        places = [i for i, word in enumerate(before) if word in cues]
+        return -len({before[i] for i in places}), -(max(places) if places else 0), span[0]
 
-    return min(found, key=gap)[1]
+    return min(found, key=fit)[1]
 
 
 def extract_like(text: str, shown: Sequence[tuple[str, str]]) -> str | None:

@@ -25,8 +25,8 @@ _QUESTIONS = frozenset(["question", "query", "request", "ask"])
 
 
 def sentences(text: str) -> list[str]:
-    """Return the sentences and lines of ``text``."""
-    return [s.strip() for s in _SENTENCE.split(text) if s.strip()]
+    """Return the sentences and lines of ``text``; markers of fields within a value are none."""
+    return [s.strip() for s in _SENTENCE.split(text) if s.strip() and not s.startswith("[[ ## ")]
 
 
 def closest_sentence(text: str, wanted: str) -> str:

@@ -6,6 +6,7 @@ import ast
 import inspect
 import linecache
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dspex_lab.errors import PipelineError, SignatureError, did_you_mean
@@ -161,6 +162,9 @@ def single(value: Any, name: str | None = None) -> Pipeline:
     if isinstance(value, Pipeline):
         return value
     item = as_step(value, name)
+    if hasattr(item.target, "step_modules"):
+        # A program made from a pipeline whose steps may replace its inputs.
+        item = replace(item, replaces=True)
     chosen = name or item.name or label(item.target)
     chosen = chosen.split("(")[0] if not chosen.isidentifier() else chosen
     return Pipeline(chosen, **{chosen if chosen.isidentifier() else "step": item})

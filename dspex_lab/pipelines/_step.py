@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+import types
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -195,7 +197,10 @@ def step_shape(name: str, item: Step) -> Shape:
     contract, hidden = module_contract(item.target)
     if contract is not None:
         return _signature_shape(contract, hidden)
-    own = function_shape(name, item.target.forward, item.outputs)
+    whole = getattr(item.target, "pipeline", None)
+    if whole is not None and hasattr(item.target, "step_modules"):
+        return Shape(dict(whole.inputs), dict(whole.outputs))
+    own = function_shape(name, _forward_of(item.target), item.outputs)
     if item.outputs:
         return Shape(own.inputs, own.outputs)
     predictors = item.target.named_predictors()
@@ -207,6 +212,12 @@ def step_shape(name: str, item: Step) -> Shape:
         )
     last = predictors[-1][1].signature.output_fields
     return Shape(own.inputs, {f: StepField(f, info.annotation) for f, info in last.items()})
+
+
+def _forward_of(module: Any) -> Any:
+    # DSPy logs a warning when `forward` is looked up on a module in the ordinary way.
+    found = inspect.getattr_static(module, "forward")
+    return types.MethodType(found, module) if inspect.isfunction(found) else found
 
 
 def label(target: Callable[..., Any] | Any) -> str:

@@ -290,14 +290,18 @@ class Fleet:
         else:
             log.error("worker %s of pool %r could not be replaced: %s", name, self.spec.name, error)
             self.dispatcher.given_up(name, error)
+            self._later(self._retire(name))
 
-    async def _respawn(self, name: str, delay: float) -> None:
-        await asyncio.sleep(delay)
+    async def _retire(self, name: str) -> None:
         if nanny := self._cluster.workers.pop(name, None):
             try:
                 await nanny.close()
             except Exception:
                 log.debug("the nanny of worker %s, which never came up, complained at its end", name, exc_info=True)
+
+    async def _respawn(self, name: str, delay: float) -> None:
+        await asyncio.sleep(delay)
+        await self._retire(name)
         correcting = asyncio.ensure_future(self._cluster._correct_state())
         correcting.add_done_callback(_look)  # if the worker does not come up, its nanny tells `failed`
         await asyncio.wait({correcting})

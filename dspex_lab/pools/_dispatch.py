@@ -123,6 +123,8 @@ class Dispatcher:
     def given_up(self, name: str, error: BaseException) -> None:
         """A worker could not be replaced; when none is left, whoever waits is told."""
         self.failures[name] = error
+        if name in self.workers:
+            self.workers[name].state = "dead"
         if self._none_left():
             for waiter, _ in self._waiting:
                 if not waiter.done():

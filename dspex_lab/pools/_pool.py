@@ -114,12 +114,9 @@ class Pool:
         task.timeout, task.idempotent, task.tags = timeout, idempotent, tags or {}
         starting = self._ensure_started()
         dispatcher = starting.result() if starting.done() else await asyncio.shield(asyncio.wrap_future(starting))
-        work = dispatcher.run(task)
-        try:
-            running = asyncio.run_coroutine_threadsafe(work, dispatcher.loop)
-        except RuntimeError as error:
-            work.close()
-            raise self._is_closed() from error
+        if dispatcher.closed:
+            raise self._is_closed()
+        running = asyncio.run_coroutine_threadsafe(dispatcher.run(task), dispatcher.loop)
         reply, worker = await asyncio.wrap_future(running)
         return decode(reply, pool=self.name, worker=worker, label=task.label)
 
@@ -168,16 +165,18 @@ class Pool:
 
     async def _serve(self, started: Future[Dispatcher]) -> None:
         """The life of the pool, on its own loop."""
-        from dspex_lab.pools._cluster import Fleet
-
-        _close_at_exit()
         self._stop = asyncio.Event()
         dispatcher = Dispatcher(self.name, self._emit)
-        fleet = self._fleet = Fleet(self.spec, dispatcher)
+        fleet: Fleet | None = None
         try:
+            from dspex_lab.pools._cluster import Fleet
+
+            _close_at_exit()
+            fleet = self._fleet = Fleet(self.spec, dispatcher)
             await fleet.start()
         except Exception as error:
-            await fleet.close()
+            if fleet is not None:
+                await fleet.close()
             started.set_exception(self._unable(error))
             return
         started.set_result(dispatcher)

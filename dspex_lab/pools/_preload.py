@@ -29,6 +29,15 @@ def limit_threads() -> None:
     os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
 
 
+def leave_the_terminal() -> None:
+    """Make this forkserver, and so its workers, a process group of their own.
+
+    Jupyter interrupts a kernel by a signal to its whole group; workers would die of it, and with them work that the
+    interrupted cell has nothing to do with.
+    """
+    os.setpgrp()
+
+
 def sweep_when_orphaned() -> None:
     """Have the kernel's multiprocessing folder, in which the pool's files are, removed when this forkserver ends by itself.
 

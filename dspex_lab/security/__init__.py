@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dspex_lab.security._redaction import MASK, may_hold_secret, redact
+from dspex_lab.security._redaction import MASK, Redactor, may_hold_secret, redact
 
-__all__ = ["MASK", "may_hold_secret", "redact"]
+__all__ = ["MASK", "Redactor", "may_hold_secret", "redact"]

@@ -73,7 +73,6 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
 
 
 def _secrets_of_environment() -> list[str]:
-    # Read anew each time: a key is often set in a cell, after the Lab was made.
     return [
         value for name, value in os.environ.items() if name.upper().endswith(SECRET_SUFFIXES) and len(value) >= SHORTEST_SECRET
     ]
@@ -84,15 +83,32 @@ def _spellings(secret: str) -> set[str]:
     return {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
 
 
-def may_hold_secret(text: str) -> bool:
-    """Return False only where :func:`redact` would change no part of ``text``; cheap enough for every record.
+class Redactor:
+    """Masks secrets in many texts; what :func:`redact` does, with the environment read once, when it is made.
 
-    Many texts may be asked about at once by joining them with line ends.
+    Make one per batch and not one for good: a key is often set in a cell, after the Lab was made. Thread-safe.
     """
-    lowered = text.lower()
-    if any(literal in lowered for literals, _, _ in _PATTERNS for literal in literals):
-        return True
-    return any(spelling in text for secret in _secrets_of_environment() for spelling in _spellings(secret))
+
+    def __init__(self) -> None:
+        spellings = {spelling for secret in _secrets_of_environment() for spelling in _spellings(secret)}
+        self._secrets = sorted(spellings, key=len, reverse=True)
+
+    def may_hold(self, text: str) -> bool:
+        """Return False only where masking would change no part of ``text``; many texts may be joined with line ends."""
+        lowered = text.lower()
+        if any(literal in lowered for literals, _, _ in _PATTERNS for literal in literals):
+            return True
+        return any(secret in text for secret in self._secrets)
+
+    def __call__(self, text: str) -> str:
+        """Return ``text`` with its secrets masked."""
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        lowered = text.lower()
+        for literals, pattern, replacement in _PATTERNS:
+            if any(literal in lowered for literal in literals):
+                text = pattern.sub(replacement, text)
+        return text
 
 
 def redact(text: str) -> str:
@@ -104,11 +120,9 @@ def redact(text: str) -> str:
     ``_API_KEY``, ``_TOKEN``, ``_SECRET`` or ``_PASSWORD``. Text without a secret comes back unchanged, and a second
     pass changes nothing more. Valid JSON stays valid JSON.
     """
-    secrets = {spelling for secret in _secrets_of_environment() for spelling in _spellings(secret)}
-    for spelling in sorted(secrets, key=len, reverse=True):
-        text = text.replace(spelling, MASK)
-    lowered = text.lower()
-    for literals, pattern, replacement in _PATTERNS:
-        if any(literal in lowered for literal in literals):
-            text = pattern.sub(replacement, text)
-    return text
+    return Redactor()(text)
+
+
+def may_hold_secret(text: str) -> bool:
+    """Return False only where :func:`redact` would change no part of ``text``."""
+    return Redactor().may_hold(text)

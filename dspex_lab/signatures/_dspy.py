@@ -14,6 +14,8 @@ from ._meta import read_metadata
 from ._types import constrained
 
 if TYPE_CHECKING:
+    from pydantic.errors import PydanticUserError
+
     from ._signature import Signature
 
 #: Constraints that DSPy's fields put into the prompt themselves.
@@ -29,7 +31,13 @@ def is_dspy_signature(cls: Any) -> bool:
 
 
 def to_dspy(sig: Signature) -> Any:
-    """Return a new ``dspy.Signature`` class that says what ``sig`` says."""
+    """Return a new ``dspy.Signature`` class that says what ``sig`` says.
+
+    Raises:
+        SignatureError: a type that Pydantic knows nothing of, which DSPy refuses.
+    """
+    from pydantic.errors import PydanticUserError
+
     from ._signature import as_docstring
 
     dspy = require("dspy", "for DSPy's signatures")
@@ -38,7 +46,29 @@ def to_dspy(sig: Signature) -> Any:
     with warnings.catch_warnings():
         # A field may be called "copy" or "json", as in DSPy; that it shadows an attribute of the class is of no use to know.
         warnings.filterwarnings("ignore", message=r'Field name "\w+" in ".*" shadows an attribute', category=UserWarning)
-        return dspy.Signature(fields, instructions, signature_name=sig.name)
+        try:
+            return dspy.Signature(fields, instructions, signature_name=sig.name)
+        except PydanticUserError as error:
+            raise _refusal(sig, fields, error) from error
+
+
+def _refusal(sig: Signature, fields: dict[str, Any], error: PydanticUserError) -> SignatureError:
+    wrong = [name for name, (tp, _) in fields.items() if not _known_to_pydantic(tp)]
+    listed = ", ".join(map(repr, wrong)) or "these together"
+    hint = "Give DSPy types that Pydantic knows; native steps take these too."
+    message = f"{sig.name}: of its fields DSPy cannot hold {listed}: {error.message.partition('. ')[0]}."
+    return SignatureError(message, field=wrong[0] if wrong else None, hint=hint)
+
+
+def _known_to_pydantic(tp: Any) -> bool:
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    try:
+        TypeAdapter(tp)
+    except PydanticUserError:
+        return False
+    return True
 
 
 def _type_for_dspy(field: Field) -> Any:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _MUTED = "color:var(--jp-ui-font-color2,inherit);opacity:.85"
 _CELL = "text-align:left;vertical-align:top;padding:3px 14px 3px 0;background:transparent"
+_TABLE = "border-collapse:collapse;margin:4px 0;border:none;color:inherit;font-size:inherit"
 _CODE = "font-family:var(--jp-code-font-family,monospace);font-size:.95em;background:transparent;color:inherit"
 _RULE = "border-top:1px solid var(--jp-border-color2,rgba(128,128,128,.4))"
 
@@ -22,7 +23,7 @@ def to_html(sig: Signature) -> str:
     if sig.instructions and sig.instructions != sig.default_instructions:
         head += f'<div style="{_MUTED};white-space:pre-wrap;margin:2px 0 4px">{escape(sig.instructions)}</div>'
     rows = "".join(_rows("in", sig.inputs.values()) + _rows("out", sig.outputs.values()))
-    table = f'<table style="border-collapse:collapse;margin:4px 0;border:none"><tbody>{rows}</tbody></table>'
+    table = f'<table style="{_TABLE}"><tbody>{rows}</tbody></table>'
     return f'<div class="dspex-signature" style="color:var(--jp-ui-font-color1,inherit)">{head}{table}</div>'
 
 

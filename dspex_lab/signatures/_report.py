@@ -76,8 +76,6 @@ def _places(errors: list[Any], value: Any) -> dict[str, Any]:
                 here, path = here[key], f"{path}[{key}]"
             elif isinstance(here, dict) and key in here:
                 here, path = here[key], f"{path}[{key!r}]"
-            elif isinstance(key, str) and hasattr(here, key) and not isinstance(here, str | bytes | int | float):
-                here, path = getattr(here, key), f"{path}.{key}"
             elif error["type"] in ("missing", "extra_forbidden") and key == error["loc"][-1]:
                 path = f"{path}[{key!r}]"
         places.setdefault(path, error)

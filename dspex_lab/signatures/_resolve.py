@@ -112,8 +112,6 @@ class Resolver:
         try:
             found = find(node.path, self._namespace)
             self._note_owner(node.path)
-        except SignatureError:
-            raise
         except Exception as error:  # an attribute of the user's own object may do anything
             raise self._error(node.at, f"looking up {node.path!r} failed: {type(error).__name__}: {error}.") from error
         if found is not NOT_FOUND:

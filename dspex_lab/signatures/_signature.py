@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex_lab.errors import SignatureError
@@ -93,7 +93,9 @@ class Signature:
         put(self, "instructions", inspect.cleandoc("\n" + instructions))
         put(self, "_inputs", MappingProxyType(sides["input"]))
         put(self, "_outputs", MappingProxyType(sides["output"]))
-        put(self, "_names", MappingProxyType(dict(names or {})))
+        # A module is no type, and does not travel to other processes.
+        kept = {path: value for path, value in (names or {}).items() if not isinstance(value, ModuleType)}
+        put(self, "_names", MappingProxyType(kept))
         put(self, "_cache", {})
         put(self, "_check_inputs", self._first_inputs)
         put(self, "_check_outputs", self._first_outputs)
@@ -202,6 +204,9 @@ class Signature:
 
         Descriptions and constraints are in it where DSPy's prompts show them. A signature that was made from a class of
         DSPy's returns that class.
+
+        Raises:
+            SignatureError: a type that Pydantic knows nothing of; the signature checks it, but DSPy refuses it.
         """
         if "dspy" not in self._cache:
             from ._dspy import to_dspy

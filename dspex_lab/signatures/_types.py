@@ -34,7 +34,19 @@ _NUMBERS = frozenset({("builtins", "int"), ("builtins", "float"), ("decimal", "D
 #: Names of ``typing`` that need something in brackets to be a type, and those that are never the type of a value.
 _NEED_ARGS = frozenset({"Annotated", "Literal", "Optional", "Union"})
 _NO_TYPES = _NEED_ARGS | {
-    *("ClassVar", "Concatenate", "Final", "ForwardRef", "Generic", "NamedTuple", "Never", "NewType", "NoReturn", "NotRequired"),
+    *(
+        "ClassVar",
+        "Concatenate",
+        "Final",
+        "ForwardRef",
+        "Generic",
+        "NamedTuple",
+        "Never",
+        "NewType",
+        "NoReturn",
+        "NotRequired",
+        "LiteralString",
+    ),
     *("ParamSpec", "Protocol", "Required", "Self", "TypeAlias", "TypeGuard", "TypeVar", "TypeVarTuple", "TypedDict", "Unpack"),
 }
 _QUALIFIERS = (typing.ClassVar, typing.Final, typing.Required, typing.NotRequired)
@@ -71,8 +83,6 @@ def why_no_type(tp: Any) -> str | None:
     if isinstance(tp, (type, *_ALIASES)) or tp is Any or tp is None or get_origin(tp) is not None:
         return None
     if isinstance(tp, typing.NewType) or type(tp).__name__ == "TypeAliasType" or is_bare_alias(tp):
-        return None
-    if tp is getattr(typing, "LiteralString", None):
         return None
     return f"{'a ' + type(tp).__name__ + ' value' if not callable(tp) else 'a function'}, not a type"
 
@@ -151,9 +161,14 @@ def canonical(tp: Any) -> Any:
 def _canonical_leaf(tp: Any) -> Any:
     if get_origin(tp) is Annotated:
         return _annotate(get_args(tp)[0], canonical_metadata(tp.__metadata__))
-    if is_dspy_type(tp) and getattr(tp, "language", None) is not None and tp.__mro__[1].__name__ == "Code":
+    if is_code_in_language(tp):
         return code_type(tp.__mro__[1], tp.language)
     return tp
+
+
+def is_code_in_language(tp: Any) -> bool:
+    """Whether ``tp`` is ``dspy.Code["python"]`` or its like, and not a class derived from ``dspy.Code`` by hand."""
+    return is_dspy_type(tp) and tp.__mro__[1].__name__ == "Code" and str(tp.__name__).startswith("Code_")
 
 
 _code_types: dict[tuple[type, str], type] = {}

@@ -85,9 +85,20 @@ class Checker:
     def __init__(self, owner: str, side: str, fields: Mapping[str, Field]) -> None:
         self._owner, self._side, self._fields = owner, side, fields
         self._types = {name: rebuild(field.checked_type, _own_terms) for name, field in fields.items()}
-        self.validate: Callable[..., dict[str, Any]] = adapter(self._record_type(self._types)).validator.validate_python
         self._single: dict[str, TypeAdapter[Any]] = {}
+        self.validate: Callable[..., dict[str, Any]] = self._compiled()
         self._plain: TypeAdapter[Any] | None = None
+
+    def _compiled(self) -> Callable[..., dict[str, Any]]:
+        try:
+            return adapter(self._record_type(self._types)).validator.validate_python
+        except SignatureError:
+            for name, tp in self._types.items():
+                try:
+                    adapter(tp)
+                except SignatureError as error:
+                    raise SignatureError(f"{self._owner}, the field {name!r}: {error.message}", field=name) from error
+            raise
 
     def _record_type(self, types: Mapping[str, Any]) -> Any:
         """Return a typed dict: the record's keys with their types, defaults and descriptions, and no others."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from ._meta import Read
-from ._types import BUILTINS, MODULES, TYPING, base_of, is_dspy_type, is_number, runs, suffixable
+from ._types import BUILTINS, MODULES, TYPING, base_of, is_code_in_language, is_dspy_type, is_number, runs, suffixable
 
 
 class Names:
@@ -50,7 +50,10 @@ def write(tp: Any, names: Names) -> str:
     if origin is Literal:
         return f"Literal[{', '.join(write_value(arg, names) for arg in args)}]"
     if origin in (Union, types.UnionType):
-        return " | ".join(write(arg, names) for arg in args)
+        members = list(args)
+        if members[0] is types.NoneType:
+            members[:2] = members[1], types.NoneType  # as the grammar puts them together, so that the text stays the same
+        return " | ".join(write(member, names) for member in members)
     if args or isinstance(tp, types.GenericAlias):
         return f"{_write_origin(tp, origin, names)}[{_write_args(origin, args, names)}]"
     return _write_name(tp, names)
@@ -91,10 +94,7 @@ def _write_dspy(tp: Any, name: str) -> str | None:
     dspy = sys.modules.get("dspy")
     if getattr(dspy, name, None) is tp:
         return f"dspy.{name}"
-    parent = tp.__mro__[1] if isinstance(tp, type) else None
-    if parent is not None and parent is getattr(dspy, "Code", None):
-        return f"dspy.Code[{tp.language!r}]"
-    return None
+    return f"dspy.Code[{tp.language!r}]" if is_code_in_language(tp) else None
 
 
 def _attribute(module: Any, path: str) -> Any:

@@ -135,7 +135,7 @@ def running(store: Store) -> pd.DataFrame:
     return store.query(
         """
         WITH begun AS (
-            SELECT run_id, coalesce(data->>'kind', 'run') AS kind, coalesce(data->>'name', 'unnamed') AS name, "at" AS started
+            SELECT run_id, coalesce(data->>'kind', 'run') AS kind, coalesce(data->>'name', 'unnamed') AS name, time AS started
             FROM events
             WHERE events.name = 'run.start' AND lab_id = $lab_id AND run_id IS NOT NULL
               AND run_id NOT IN (SELECT run_id FROM runs WHERE run_id IS NOT NULL)

@@ -62,13 +62,13 @@ def _first(row: Sequence[str]) -> str:
 _INTERRUPT = """
     INSERT INTO runs (run_id, lab_id, kind, name, status, started, seconds, error)
     WITH unfinished AS (
-        SELECT run_id, any_value(lab_id) AS lab_id, min("at") AS started,
+        SELECT run_id, any_value(lab_id) AS lab_id, min(time) AS started,
                any_value(data->>'kind') AS kind, any_value(data->>'name') AS name
         FROM events
         WHERE name = 'run.start' AND run_id IS NOT NULL AND run_id NOT IN (SELECT run_id FROM runs WHERE run_id IS NOT NULL)
         GROUP BY run_id
     ), known AS (
-        SELECT run_id, max("at") AS until FROM events WHERE run_id IN (SELECT run_id FROM unfinished) GROUP BY run_id
+        SELECT run_id, max(time) AS until FROM events WHERE run_id IN (SELECT run_id FROM unfinished) GROUP BY run_id
         UNION ALL
         SELECT run_id, max(started + to_microseconds(coalesce(seconds * 1e6, 0)::BIGINT))
         FROM spans WHERE run_id IN (SELECT run_id FROM unfinished) GROUP BY run_id

@@ -27,9 +27,9 @@ MIGRATIONS: tuple[str, ...] = (
         prompt_tokens BIGINT, completion_tokens BIGINT, cost DOUBLE, cache_hit BOOLEAN, simulated BOOLEAN, error VARCHAR,
         messages JSON, outputs JSON);
     CREATE TABLE events (
-        name VARCHAR, "at" TIMESTAMP, run_id VARCHAR, span_id VARCHAR, step VARCHAR, data JSON, lab_id VARCHAR);
+        name VARCHAR, time TIMESTAMP, run_id VARCHAR, span_id VARCHAR, step VARCHAR, data JSON, lab_id VARCHAR);
     CREATE TABLE decisions (
-        decision_id VARCHAR, run_id VARCHAR, span_id VARCHAR, "at" TIMESTAMP, operation VARCHAR, chosen VARCHAR,
+        decision_id VARCHAR, run_id VARCHAR, span_id VARCHAR, time TIMESTAMP, operation VARCHAR, chosen VARCHAR,
         candidates VARCHAR[], strategy VARCHAR, reason VARCHAR);
     """,
 )
@@ -83,8 +83,8 @@ TABLES: dict[type[Record], Table] = {
             json="messages outputs",
         ),
     ),
-    Event: Table("events", _columns(Event, time="at", json="data"), of_lab=True),
-    Decision: Table("decisions", _columns(Decision, time="at", texts="candidates")),
+    Event: Table("events", _columns(Event, time="time", json="data"), of_lab=True),
+    Decision: Table("decisions", _columns(Decision, time="time", texts="candidates")),
 }
 
 

@@ -176,8 +176,6 @@ def _explained(root: DuckDBPyConnection, error: Exception, sql: str, offset: int
     elif "read-only mode" in words:
         found.message = "The store's tables are read-only here."
         found.hint = "Records are written by runs."
-    elif place and _bare_at(sql):
-        found.hint = 'AT is a keyword of DuckDB: write the column as "at", in double quotes.'
     found.args = (found.message,)
     if place:
         line, column = _place(sql, offset, place)
@@ -199,10 +197,6 @@ def _tables(root: DuckDBPyConnection) -> list[str]:
     except duckdb.Error:
         return []  # closed meanwhile; the error being explained matters more
     return [row[0] for row in rows]
-
-
-def _bare_at(sql: str) -> bool:
-    return re.search(r"(?<![\w.])at(?!\w)", re.sub(r"'[^']*'|\"[^\"]*\"", "''", sql), re.IGNORECASE) is not None
 
 
 def _line_and_column(sql: str, position: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from dspex_lab.events import Event, new_id
 from dspex_lab.store import Store
 
-TABLE = 'CREATE TABLE events (name VARCHAR, "at" TIMESTAMP, run_id VARCHAR, span_id VARCHAR, step VARCHAR, data JSON)'
+TABLE = 'CREATE TABLE events (name VARCHAR, time TIMESTAMP, run_id VARCHAR, span_id VARCHAR, step VARCHAR, data JSON)'
 BATCH = 1_000
 ROUNDS = 5
 #: executemany is so slow that a part of the events tells enough.
@@ -73,7 +73,7 @@ def by_arrow(records: list[Event], path: Path) -> float:
         batch = pa.table(
             {
                 "name": pa.array(names),
-                "at": pa.array([round(m * 1e6) for m in moments], pa.int64()).cast(pa.timestamp("us")),
+                "time": pa.array([round(m * 1e6) for m in moments], pa.int64()).cast(pa.timestamp("us")),
                 "run_id": pa.array(run_ids),
                 "span_id": pa.array(span_ids),
                 "step": pa.array(steps),

@@ -1,5 +1,8 @@
 """The round trip of a call that does nothing: ``Pool.call`` beside a bare Dask Actor and a Dask task.
 
+The Actor is called on Dask's own loop (the least there can be) and from another thread, as a notebook would; ``Pool.call``
+comes from another loop, as the Lab's does.
+
 All three in one run, on one cluster (the pool's own: two workers, TLS, loopback), in turns, so that the ratios mean
 something on a busy machine. Run: ``python tests/bench/pool_round_trip.py [rounds]``.
 """
@@ -39,19 +42,29 @@ async def timed(call: Callable[[], Awaitable[Any]]) -> list[float]:
 
 async def bare(client: Any, rounds: int, ours: Callable[[], Awaitable[list[float]]]) -> dict[str, list[float]]:
     """Run the three in turns, on the pool's loop; ``ours`` hops to the caller's."""
-    actor = await client.submit(Nothing, actor=True)
+    held = client.submit(Nothing, actor=True)  # released, it would take the actor with it
+    actor = await held
     actor._client = client  # it would look for a default client, and the pool's is none
 
     async def actor_call() -> None:
         await actor.run()
 
+    def from_a_thread() -> list[float]:
+        times = []
+        for _ in range(BATCH):
+            began = time.perf_counter()
+            actor.run().result()
+            times.append(time.perf_counter() - began)
+        return times
+
     async def task_call() -> None:
         await client.submit(nothing, pure=False)
 
-    times: dict[str, list[float]] = {"Pool.call": [], "Dask Actor": [], "Dask task": []}
+    times: dict[str, list[float]] = {name: [] for name in ("Pool.call", "Actor", "Actor, thread", "Dask task")}
     for _ in range(rounds + 1):
         times["Pool.call"] += await ours()
-        times["Dask Actor"] += await timed(actor_call)
+        times["Actor"] += await timed(actor_call)
+        times["Actor, thread"] += await asyncio.to_thread(from_a_thread)
         times["Dask task"] += await timed(task_call)
     return {name: each[BATCH:] for name, each in times.items()}  # the first round warms up
 
@@ -77,8 +90,8 @@ if __name__ == "__main__":
         print(f"  {row['name']}: PSS {row['pss'] / 1e6:.0f} MB, RSS {row['rss'] / 1e6:.0f} MB")
     times = asyncio.run(main(pool, int(sys.argv[1]) if len(sys.argv) > 1 else 10))
     pool.close()
-    base = statistics.median(times["Dask Actor"])
-    print(f"{'':12} {'p50 ms':>8} {'p95 ms':>8}  to a bare Actor")
+    base = statistics.median(times["Actor"])
+    print(f"{'':14} {'p50 ms':>8} {'p95 ms':>8}  to a bare Actor")
     for name, each in times.items():
         p50, p95 = statistics.median(each), statistics.quantiles(each, n=20)[-1]
-        print(f"{name:12} {p50 * 1e3:8.2f} {p95 * 1e3:8.2f}  {p50 / base:.2f}x")
+        print(f"{name:14} {p50 * 1e3:8.2f} {p95 * 1e3:8.2f}  {p50 / base:.2f}x")

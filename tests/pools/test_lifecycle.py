@@ -18,7 +18,7 @@ import pytest
 
 from dspex_lab.errors import ConfigurationError, PoolError, WorkerKilled
 from dspex_lab.events import Event
-from dspex_lab.pools import MINIMUM_MEMORY, Pool, Pools, PoolSpec, _cluster
+from dspex_lab.pools import MINIMUM_MEMORY, Pool, Pools, PoolSpec, _cluster, _pool
 
 LIGHT = PoolSpec("light", 1, MINIMUM_MEMORY, preload=(), environment={"DSPEX_TEST_COLOUR": "green"})
 
@@ -144,6 +144,49 @@ def test_a_preload_that_is_not_there_is_refused_by_name_and_nothing_stays() -> N
     servers = [p.cmdline() for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
     assert not any("no_such_module" in "".join(command) for command in servers)
     pool.close()
+
+
+def test_a_worker_that_comes_back_without_its_imports_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster, "PATIENCE", (0.05,))
+    pool = Pool(LIGHT).warm()
+    try:
+        assert pool._fleet is not None
+        pool._fleet.launcher.preload = ("no_such_module",)
+        with pytest.raises(WorkerKilled):
+            run(pool, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        with pytest.raises(PoolError, match="has no worker left") as caught:
+            run(pool, abs, -1)
+        assert isinstance(caught.value.__cause__, ConfigurationError)
+        assert [row["state"] for row in pool.status()] == ["dead"]
+    finally:
+        pool.close()
+
+
+def test_a_pool_that_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> str:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(_cluster.tempfile, "mkdtemp", full)
+    pool = Pool(LIGHT)
+    with pytest.raises(PoolError, match="Pool 'light' could not be started: OSError: No space left on device") as caught:
+        run(pool, abs, -1)
+    assert isinstance(caught.value.__cause__, OSError)
+    pool.close()
+
+
+def test_a_pool_that_is_closed_while_it_starts_is_closed() -> None:
+    pool = Pool(LIGHT).warm(wait=False)
+    pool.close()
+    assert pool._fleet is not None
+    assert pool._fleet.launcher.pid is None
+
+
+def test_all_open_pools_are_closed_at_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(LIGHT).warm()
+    monkeypatch.setattr(_pool, "_open", {pool})
+    family = family_of(pool)
+    _pool._close_all()
+    assert all(gone(process) for process in family)
 
 
 def test_pools_are_made_by_name_and_closed_together() -> None:

@@ -18,7 +18,7 @@ CONTRACT = dx.signature("text: str -> label: Literal['a', 'b']", name="Label")
 @pytest.fixture
 def lab() -> Iterator[dx.Lab]:
     with dx.Lab(":memory:") as made:
-        made.use(scripted_lm([{"label": "b"}]))
+        made.use(scripted_lm([{"reasoning": "r", "label": "b"}]))
         yield made
 
 
@@ -57,7 +57,7 @@ def test_the_next_one_answers_when_one_fails_and_both_are_counted(lab: dx.Lab) -
 
     result = lab.predict(CONTRACT, text="x")
     assert (result.status, result["label"]) == ("complete", "b")
-    reasons = list(lab.sql("SELECT reason FROM decisions ORDER BY at")["reason"])
+    reasons = list(lab.sql("SELECT reason FROM decisions ORDER BY time")["reason"])
     assert "fragile failed: OSError: gone" in reasons[1]
     table = lab.router.statistics().set_index("implementation")
     assert (table.loc["fragile", "calls"], table.loc["fragile", "errors"]) == (1, 1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex_lab.security import MASK, may_hold_secret, redact
+from dspex_lab.security import MASK, Redactor, may_hold_secret, redact
 
 DIGITS = "0123456789"
 SECRETS = [
@@ -101,6 +101,13 @@ def test_values_of_secret_variables_are_masked_from_the_moment_they_are_set(monk
     assert may_hold_secret(text)
 
 
+def test_a_redactor_knows_the_environment_of_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Redactor()
+    monkeypatch.setenv("ACME_API_KEY", "plain-looking-value")
+    assert before("plain-looking-value") == "plain-looking-value"
+    assert Redactor()("plain-looking-value") == MASK
+
+
 @pytest.mark.parametrize("name", ["A_API_KEY", "A_TOKEN", "A_SECRET", "A_PASSWORD", "a_token"])
 def test_which_variables_are_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "eight888")
@@ -120,6 +127,7 @@ def test_a_secret_variable_with_quotes_is_found_in_json(monkeypatch: pytest.Monk
         assert json.loads(redact(text)) == {"x": MASK}
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(SECRETS), st.text())
 def test_redacting_twice_changes_nothing_more(before: str, secret: str, after: str) -> None:
     once = redact(f"{before} {secret} {after}")
@@ -127,6 +135,7 @@ def test_redacting_twice_changes_nothing_more(before: str, secret: str, after: s
     assert redact(once) == once
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v))
 )
@@ -134,6 +143,7 @@ def test_json_stays_json(value: object) -> None:
     json.loads(redact(json.dumps(value)))
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_may_hold_no_secret_is_not_changed(text: str) -> None:
     if not may_hold_secret(text):

@@ -15,6 +15,7 @@ from dspex_lab.errors import SignatureError
 from dspex_lab.signatures import Field, Signature, signature
 
 UserId = NewType("UserId", int)
+negate = pydantic.AfterValidator(lambda value: -value)
 
 
 def prompt(cls: Any, **inputs: Any) -> str:
@@ -128,6 +129,34 @@ def test_named_types_become_what_they_name() -> None:
     assert sig.to_dspy().input_fields["u"].annotation is int
     assert sig.validate_inputs({"u": 3}) == {"u": 3}
     assert signature("u: UserId[1..3] -> v").inputs["u"].constraints == {"ge": 1, "le": 3}
+
+
+def test_unknown_metadata_of_a_field_of_dspys_stays_with_its_type() -> None:
+    class Negated(dspy.Signature):
+        x: Annotated[int, negate] = dspy.InputField()
+        y: str = dspy.OutputField()
+
+    assert Signature.from_dspy(Negated).validate_inputs({"x": 3}) == {"x": -3}
+
+
+def test_a_language_is_no_subclass_of_another_class() -> None:
+    class Snippet(dspy.Code):
+        """A class of the user's own."""
+
+    sig = signature("x: Snippet -> y")
+    assert str(sig) == "x: Snippet -> y"
+    assert sig.inputs["x"].type is Snippet
+
+
+def test_a_type_dspy_cannot_hold_is_named() -> None:
+    class Plain:
+        """Nothing Pydantic knows."""
+
+    sig = signature("q, p: list[Plain] -> a")
+    assert sig.validate_inputs({"q": "x", "p": []}) == {"q": "x", "p": []}
+    with pytest.raises(SignatureError, match="DSPy cannot hold 'p': Unable to generate") as caught:
+        sig.to_dspy()
+    assert caught.value.field == "p"
 
 
 def test_only_classes_of_dspys_are_taken() -> None:

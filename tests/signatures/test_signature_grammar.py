@@ -339,7 +339,7 @@ def test_an_attribute_that_raises_is_an_error_of_the_signature() -> None:
         def __getattr__(self, name: str) -> None:
             raise RuntimeError("sprung")
 
-    with pytest.raises(SignatureError, match="looking up 'trap.x' failed: RuntimeError: sprung") as caught:
+    with pytest.raises(SignatureError, match=r"looking up 'trap.x' failed: RuntimeError: sprung") as caught:
         signature("a: trap.x -> b", types={"trap": Trap()})
     assert isinstance(caught.value.__cause__, RuntimeError)
 

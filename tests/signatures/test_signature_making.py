@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import functools
 import pickle
 import subprocess
 import sys
+import types
 from collections import namedtuple
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
@@ -18,6 +20,7 @@ import pytest
 
 from dspex_lab.errors import SignatureError
 from dspex_lab.signatures import MISSING, Field, Signature, _build, input_field, output_field, signature
+from dspex_lab.signatures._namespace import FrameNamespace, MappingNamespace
 
 
 class Item(pydantic.BaseModel):
@@ -130,7 +133,7 @@ def test_parameters_without_annotations_take_anything() -> None:
 
 
 def test_a_default_of_none_makes_the_type_optional() -> None:
-    def step(x: int = None) -> int: ...  # type: ignore[assignment,empty-body]
+    def step(x: int = None) -> int: ...  # type: ignore[assignment,empty-body]  # noqa: RUF013
 
     assert signature(step).inputs["x"].type == int | None
 
@@ -148,7 +151,7 @@ def test_functions_that_cannot_be_signatures_say_why() -> None:
         signature(loose)
     with pytest.raises(SignatureError, match="default of 'x' does not fit: expected int, found '3'"):
         signature(wrong)
-    with pytest.raises(SignatureError, match="unknown: an annotation cannot be read: .*NotThere"):
+    with pytest.raises(SignatureError, match=r"unknown: an annotation cannot be read: .*NotThere"):
         signature(unknown)
     with pytest.raises(SignatureError, match="'twice' is given twice"):
         signature(twice)
@@ -161,10 +164,10 @@ def test_functions_that_cannot_be_signatures_say_why() -> None:
 def test_quoted_annotations_see_the_caller_and_types() -> None:
     class Local(pydantic.BaseModel): ...
 
-    def step(x: Local) -> Elsewhere: ...  # type: ignore[name-defined,empty-body]  # noqa: F821
+    def step(x: Local) -> Elsewhere: ...  # type: ignore[name-defined,empty-body]
 
     assert signature(step, types={"Local": Local, "Elsewhere": Data}).inputs["x"].type is Local
-    Elsewhere = Model  # noqa: F841, N806
+    Elsewhere = Model  # noqa: N806
     assert list(signature(step).outputs) == ["label", "score"]
 
 
@@ -223,7 +226,7 @@ def test_wrong_constraints_are_named() -> None:
     class Wrong:
         x: int = input_field(gee=3)
 
-    with pytest.raises(SignatureError, match="unknown constraint 'gee'. Did you mean 'ge'"):
+    with pytest.raises(SignatureError, match=r"unknown constraint 'gee'. Did you mean 'ge'"):
         signature(Wrong)
 
 
@@ -264,7 +267,7 @@ def test_names_come_from_the_callers_locals_then_globals_then_its_callers() -> N
 def test_a_variable_that_is_no_type_does_not_hide_one() -> None:
     str = "text"  # noqa: A001, F841
     date = "today"  # noqa: F841
-    assert signature("x: str -> y").inputs["x"].type is type("")
+    assert signature("x: str -> y").inputs["x"].type is builtins.str
     with pytest.raises(SignatureError, match="date is a str value, not a type"):
         signature("x: date -> y")
 
@@ -286,6 +289,26 @@ def test_looking_stops_at_the_module_that_called() -> None:
     Odd = Item  # noqa: F841, N806 (is on the stack, but above a module)
     with pytest.raises(SignatureError, match="unknown type 'Odd'"):
         exec(code, {"__name__": "cell"})  # noqa: S102
+
+
+def test_a_namespace_lists_its_types_for_suggestions_and_for_annotations() -> None:
+    view = _build._View(MappingNamespace({"Item": Item, "n": 3}))
+    assert (list(view), len(view), view["n"]) == (["Item"], 1, 3)
+    with pytest.raises(KeyError):
+        view["other"]
+
+
+def test_frames_of_this_package_are_passed_over() -> None:
+    names: dict[str, Any] = {"__name__": "dspex_lab.pipelines._graph", "Item": Data}
+    exec("from dspex_lab.signatures import signature\ndef make(): return signature('x: Item -> y')", names)  # noqa: S102
+    assert names["make"]().inputs["x"].type is Item
+
+
+def test_without_frames_only_known_names_are_known() -> None:
+    nowhere = FrameNamespace(None)
+    assert nowhere.near("int") is nowhere.get("int")
+    assert list(nowhere.names()) == []
+    assert _build.from_text("x: int -> y", nowhere, "N").inputs["x"].type is int
 
 
 def test_nothing_unknown_is_imported() -> None:
@@ -315,7 +338,7 @@ def test_redefining_a_type_makes_another_signature() -> None:
     namespace["Thing"] = define()
     second = signature("x: list[Thing] -> y", types=namespace)
     assert second is not first
-    assert second.inputs["x"].type == list[namespace["Thing"]]
+    assert second.inputs["x"].type == types.GenericAlias(list, (namespace["Thing"],))
     assert second != first
     del namespace["Thing"]
     with pytest.raises(SignatureError):
@@ -379,9 +402,18 @@ def test_signatures_travel(dumps: Callable[[Any], bytes]) -> None:
     assert pickle.loads(dumps(MISSING)) is MISSING  # noqa: S301
 
 
+def test_types_found_in_a_module_travel_too() -> None:
+    sig = signature("x: other.Item -> y: functools.partial", types={"other": sys.modules[__name__], "functools": functools})
+    back = pickle.loads(pickle.dumps(sig))  # noqa: S301
+    assert back == sig
+    assert str(back) == "x: other.Item -> y: functools.partial"
+    assert signature(str(back), types=back.types) == sig
+
+
 def test_importing_the_room_is_cheap() -> None:
     code = """
 import sys
+import types
 from dspex_lab.signatures import signature
 signature("question: str, n: int[1..5], c: list[datetime.date] -> answer: Literal['a', 'b'] # hm")
 heavy = {"dspy", "pydantic", "pandas", "panel"} & sys.modules.keys()

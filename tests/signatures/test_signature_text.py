@@ -47,6 +47,7 @@ def back(sig: Signature) -> Signature:
         ("a: datetime.date = '2024-01-01' -> b", "a: datetime.date = '2024-01-01' -> b"),
         ("a: str[/\\//] -> b", "a: str[/\\//] -> b"),
         ("a: dspy.Code['java'] -> b: dspy.Image", "a: dspy.Code['java'] -> b: dspy.Image"),
+        ("a: list[None | str] ->", "a: list[str | None] ->"),
         ("a: tuple[()], b: Callable[[int], Any], c: Callable[..., int] ->", None),
         ("a # one\n -> b", "a  # one\n-> b"),
         ("'Do.' a # one\n -> bcd, e # two", '"""Do."""\na     # one\n-> bcd\n   e  # two'),
@@ -135,6 +136,16 @@ def test_types_of_one_name_are_told_apart() -> None:
     assert back(sig) == sig
 
 
+def test_names_in_modules_keep_their_dots() -> None:
+    from types import SimpleNamespace
+
+    spaces = {"outer": SimpleNamespace(inner=SimpleNamespace(Item=Item)), "Outer": Outer}
+    sig = signature("a: outer.inner.Item, b: Outer.Item, c: Outer -> d", types=spaces)
+    assert str(sig) == "a: outer.inner.Item, b: Outer.Item, c: Outer -> d"
+    assert sig.types["Outer"] is Outer
+    assert back(sig) == sig
+
+
 def test_types_keep_the_names_they_were_found_by() -> None:
     sig = signature(
         "a: Outer.Item, b: Literal[Color.RED], c: list[Alias] -> d", types={"Outer": Outer, "Color": Color, "Alias": Item}
@@ -142,6 +153,10 @@ def test_types_keep_the_names_they_were_found_by() -> None:
     assert str(sig) == "a: Outer.Item, b: Literal[Color.RED], c: list[Alias] -> d"
     assert back(sig) == sig
     assert signature(str(sig), types={"Outer": Outer, "Color": Color, "Alias": Item}) is sig
+
+
+def test_none_is_never_written_first() -> None:
+    assert str(Signature([Field("a", list[None | str])])) == "a: list[str | None] ->"  # noqa: RUF036 (the order is the point)
 
 
 def test_a_class_without_a_plain_name_gets_one() -> None:

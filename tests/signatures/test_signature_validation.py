@@ -144,11 +144,11 @@ def test_a_single_problem_is_one_line() -> None:
 
 def test_an_unknown_field_gets_a_suggestion_or_the_list() -> None:
     sig = signature("question, context -> answer")
-    with pytest.raises(SignatureError, match="no field 'zzz'. It has 'question', 'context'"):
+    with pytest.raises(SignatureError, match=r"no field 'zzz'. It has 'question', 'context'"):
         sig.validate_inputs({"question": "", "context": "", "zzz": 1})
-    with pytest.raises(SignatureError, match="no field 'Question'. Did you mean 'question'"):
+    with pytest.raises(SignatureError, match=r"no field 'Question'. Did you mean 'question'"):
         sig.validate_inputs({"question": "", "context": "", "Question": 1})
-    with pytest.raises(SignatureError, match="no field 'x'. It has no fields"):
+    with pytest.raises(SignatureError, match=r"no field 'x'. It has no fields"):
         signature("-> a").validate_inputs({"x": 1})
     with pytest.raises(SignatureError, match=r"Keys should be strings|no field"):
         sig.validate_inputs({"question": "", "context": "", 3: 1})  # type: ignore[dict-item]
@@ -200,7 +200,7 @@ def test_dspys_own_types_take_what_they_say() -> None:
     assert found["code"].code == "print(1)"
     assert isinstance(found["images"][0], dspy.Image)
     assert sig.validate_outputs({"thought": "so"})["thought"] == dspy.Reasoning(content="so")
-    with pytest.raises(SignatureError, match="'code' expected dspy.Code"):
+    with pytest.raises(SignatureError, match=r"'code' expected dspy.Code"):
         sig.validate_inputs({"code": 3, "images": []})
 
 
@@ -277,6 +277,27 @@ def test_a_type_nobody_can_check_is_an_error_of_the_signature() -> None:
 
     with pytest.raises(SignatureError, match="cannot be checked"):
         signature("x: Half -> y").validate_inputs({"x": {}})
+
+
+def test_an_error_that_is_no_problem_of_the_record_passes_through() -> None:
+    with pytest.raises(ValueError, match="something else"):
+        signature("x -> y")._checker("inputs").again({}, ValueError("something else"))
+
+
+def test_a_type_pydantic_refuses_to_compile() -> None:
+    class Broken:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            raise pydantic.errors.PydanticSchemaGenerationError("no schema for Broken")
+
+    with pytest.raises(SignatureError, match=r"the field 'x'.* cannot be checked: no schema for Broken"):
+        signature("x: Broken -> y").validate_inputs({"x": 1})
+
+
+def test_unions_and_old_aliases_with_types_that_coerce_themselves() -> None:
+    text = "c: dspy.Code | None, l: List[dspy.Code], u: dict[str, int | Annotated[int, Field(strict=False)]] -> y"
+    found = signature(text).validate_inputs({"c": "x", "l": ["y"], "u": {"a": "3"}})
+    assert (found["c"].code, found["l"][0].code, found["u"]) == ("x", "y", {"a": 3})
 
 
 def test_checking_compiles_once() -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex_lab.store._encode import LARGEST, to_json, to_text
@@ -149,6 +149,7 @@ def test_what_cannot_be_shortened_inside_becomes_its_beginning() -> None:
     assert isinstance(read(wide, largest=1_000), str)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text() | st.integers() | st.binary(max_size=5),

@@ -368,10 +368,10 @@ def test_locks_exclude_each_other_however_often_they_change_hands(tmp_path: Path
 
 def test_a_full_disk_at_the_start_is_said(path: Path, script: Script) -> None:
     Store(path).close()
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, ({}, resource.RLIM_INFINITY))"
     for room, where in ((0, "new"), (0, ""), (20, ""), (20, "new")):
-        done = script(
-            "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (" + str(room) + ",) * 2)\n" + OPEN, f"{path}{where}"
-        )
+        source = "\n".join(["import resource", limit.format(room), OPEN, limit.format("resource.RLIM_INFINITY")])
+        done = script(source, f"{path}{where}")
         assert "cannot be opened for writing" in done.stdout, done
         assert "File too large" in done.stdout
         assert not list(path.parent.glob("*.lock"))

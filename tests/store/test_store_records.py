@@ -34,7 +34,7 @@ def test_every_field_of_every_record_comes_back(store: Store) -> None:
         assert list(row) == list(record._fields)
         for field, value in record._asdict().items():
             found = row[field]
-            if field in {"started", "at"}:
+            if field in {"started", "time"}:
                 assert found.timestamp() == START
             elif isinstance(value, tuple):
                 assert tuple(found) == value

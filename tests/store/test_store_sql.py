@@ -187,10 +187,8 @@ def test_a_suggestion_of_duckdbs_inner_tables_is_replaced(store: Store) -> None:
         assert "pg_" not in str(caught.value).replace(name, "")
 
 
-def test_the_column_at_is_a_keyword_and_that_is_said(store: Store) -> None:
-    with pytest.raises(StoreError, match='write the column as "at"'):
-        store.query("SELECT at FROM events")
-    assert len(store.query('SELECT "at", e.at AS again FROM events e')) == 0
+def test_the_column_of_a_moment_needs_no_quotes(store: Store) -> None:
+    assert len(store.query("SELECT time, e.time AS again FROM events e ORDER BY time")) == 0
 
 
 @pytest.mark.parametrize("sql", ["", "  \n", "-- nothing", ";"])
@@ -240,7 +238,7 @@ def test_times_are_utc_wherever_the_kernel_is(path: Path, script: Script) -> Non
         with Store(sys.argv[1]) as store:
             print(store.query("SELECT started FROM spans").iloc[0, 0])
             store.write(Event("run.start", time.time(), "r", data={"kind": "run", "name": "n"}))
-            print(len(store.query('SELECT * FROM events WHERE "at" > now() - INTERVAL 1 MINUTE AND "at" <= now()')))
+            print(len(store.query('SELECT * FROM events WHERE time > now() - INTERVAL 1 MINUTE AND time <= now()')))
             print(store.query("SELECT now() AS n").dtypes["n"])
             print(running(store)["seconds"][0] < 60)
         """

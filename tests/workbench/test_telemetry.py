@@ -30,7 +30,7 @@ def test_spans_lm_calls_and_events_are_joined_by_their_ids(lab: dx.Lab) -> None:
     assert call["seconds"] > 0
     assert bool(call["simulated"])
     assert "question" in call["messages"]
-    names = list(lab.sql("SELECT name FROM events ORDER BY at")["name"])
+    names = list(lab.sql("SELECT name FROM events ORDER BY time")["name"])
     assert {"run.start", "step.start", "dspy.execute", "lm.call", "step.stop", "native.execute", "run.stop"} <= set(names)
 
 
