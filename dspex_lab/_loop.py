@@ -24,13 +24,16 @@ class LoopThread:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def submit(self, work: Coroutine[Any, Any, T], into: Future[T] | None = None) -> Future[T]:
         """Start ``work`` on the loop, in the caller's context variables; cancelling the future cancels the work.
+
+        Args:
+            into: the future to use, where the caller must have it before the work begins.
 
         Raises:
             RuntimeError: the loop is closed.
         """
-        future: Future[T] = Future()
+        future: Future[T] = Future() if into is None else into
         surroundings = contextvars.copy_context()
 
         def start() -> None:
@@ -61,9 +64,9 @@ class LoopThread:
                 "a run was started and waited for on the Lab's own loop; use 'await lab.arun(...)' in async steps"
             )
         done = threading.Event()
-        future = self.submit(_signalled(work, done))
+        future: Future[T] = Future()
         try:
-            return future.result()
+            return self.submit(_signalled(work, done), future).result()
         except KeyboardInterrupt:
             future.cancel()
             done.wait(timeout=5)

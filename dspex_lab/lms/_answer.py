@@ -162,9 +162,8 @@ class Answerer:
         if given:
             value = numbers.from_demonstrations([v for _, v in given], self.likeness[[i for i, _ in given]])
             if graded:
-                return (
-                    value + graded[0]
-                ) / 2, f"the mean of demonstrations alike and of the grades for {', '.join(graded[1][:6])}"
+                why = f"the mean of demonstrations alike and of the grades for {', '.join(graded[1][:6])}"
+                return (value + graded[0]) / 2, why
             return value, f"the mean of {len(given)} demonstrations, weighted by likeness"
         if graded:
             return graded[0], f"the instructions grade {', '.join(graded[1][:6])}"

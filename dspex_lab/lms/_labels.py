@@ -165,9 +165,7 @@ def _share(scores: Scores, best: int) -> float:
     return float(positive[best] / total) if total > 0 else 1.0 / len(scores)
 
 
-def _nearest(likeness: Scores, own: np.ndarray, label: int) -> tuple[int, float] | None:
+def _nearest(likeness: Scores, own: np.ndarray, label: int) -> tuple[int, float]:
     mine = np.flatnonzero(own == label)
-    if not len(mine):
-        return None
     at = int(mine[np.argmax(likeness[mine])])
     return at, float(likeness[at])

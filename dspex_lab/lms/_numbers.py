@@ -108,9 +108,9 @@ def calculate(text: str) -> float | None:
     if re.fullmatch(r"[\d\s./-]+", source) and not re.search(r"\s[-/]\s", source):
         return None  # a date, a telephone number or a code, not a sum
     try:
-        return _evaluate(ast.parse(source, mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, OverflowError):
-        return None
+        return float(_evaluate(ast.parse(source, mode="eval").body))
+    except (SyntaxError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None  # no sum after all, or one without a real value
 
 
 def _evaluate(node: ast.expr) -> float:
@@ -131,10 +131,7 @@ def to_number(value: object) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     match = re.search(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?", str(value))
-    try:
-        number = float(match.group().replace(",", "")) if match else None
-    except ValueError:
-        return None
+    number = float(match.group().replace(",", "")) if match else None
     return number if number is not None and math.isfinite(number) else None
 
 

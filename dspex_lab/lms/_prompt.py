@@ -88,7 +88,8 @@ def read_prompt(system: str, turns: Sequence[tuple[str, str]]) -> Prompt:
     if task is None:
         return Prompt("\n\n".join(t for t in (system, asked) if t), None)
     names = tuple(f.name for f in task.inputs)
-    return Prompt(asked, task, _demonstrations(task, turns[:last]), tuple(read_inputs(asked, names, task.style).items()))
+    inputs = read_inputs(asked, names, task.style) or {"text": asked}
+    return Prompt(asked, task, _demonstrations(task, turns[:last]), tuple(inputs.items()))
 
 
 def _demonstrations(task: Task, turns: Sequence[tuple[str, str]]) -> tuple[Demonstration, ...]:
@@ -142,7 +143,7 @@ def _json_notes(structure: str) -> dict[str, str]:
 def _fields(section: str, notes: dict[str, str]) -> tuple[FieldSpec, ...]:
     heads = list(_NUMBERED.finditer(section))
     found = []
-    for head, following in zip(heads, [*heads[1:], None], strict=True):
+    for head, following in zip(heads, [*heads[1:], None], strict=False):
         body = section[head.start(2) : following.start() if following else len(section)].strip()
         annotation, rest = _split_annotation(body)
         description, _, constraints = rest.partition(_CONSTRAINTS)
@@ -217,7 +218,7 @@ def _sections(text: str, names: tuple[str, ...], style: str) -> dict[str, str]:
         name = match.group(1)
         if (name in names or name == "completed") and all(name != seen for seen, _, _ in heads):
             heads.append((name, match.start(), match.end()))
-    for (name, _, begin), following in zip(heads, [*heads[1:], None], strict=True):
+    for (name, _, begin), following in zip(heads, [*heads[1:], None], strict=False):
         if name != "completed":
             sections[name] = text[begin : following[1] if following else len(text)].strip()
     return sections

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ _RANGE = re.compile(
 )
 _JSON_NOTE = "must adhere to the JSON schema: "
 _CHOICE_NOTE = re.compile(r"one of: (.*)", re.DOTALL)
-_ELEMENT = re.compile(r"<(\w+)>(.*?)</\1>", re.DOTALL)
+_TAG = re.compile(r"<(/?)(\w+)>")
 _NAMES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "Reasoning": "str", "dict": "object"}
 
 
@@ -150,9 +150,22 @@ def shape_of_xml(text: str) -> Shape:
 
     It shows names only, so everything in it is taken to be text.
     """
-    members = [(m.group(1), m.group(2)) for m in _ELEMENT.finditer(text)]
+    members = list(_members(text))
     if not members:
         return TEXT
     if members[0][0] == "item":
         return Shape("list", item=shape_of_xml(members[0][1]))
     return Shape("object", properties=tuple((name, shape_of_xml(inner), "") for name, inner in members))
+
+
+def _members(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the outermost elements of ``text``, each as name and content."""
+    open_tags: list[str] = []
+    begin = 0
+    for tag in _TAG.finditer(text):
+        closing, name = tag.groups()
+        if not closing:
+            begin = begin if open_tags else tag.end()
+            open_tags.append(name)
+        elif open_tags and open_tags.pop() == name and not open_tags:
+            yield name, text[begin : tag.start()]

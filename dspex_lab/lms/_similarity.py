@@ -48,9 +48,9 @@ def content_words(text: str) -> list[str]:
     return [w for w in words(text) if w not in FUNCTION_WORDS]
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=8192)
 def features(text: str) -> Features:
-    """Return the hashed n-grams of ``text``, sorted and distinct. A text without any has the one feature 0."""
+    """Return the hashed n-grams of ``text``, sorted and distinct, not to be changed. A text without any has one feature, 0."""
     codes = np.frombuffer(f" {' '.join(words(text))} ".encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     spaces = codes == 32
     scattered = codes * _MULTIPLIER
@@ -63,7 +63,9 @@ def features(text: str) -> Features:
             found.append(((hashed * _MULTIPLIER) >> np.uint64(64 - _BITS))[~across])
     if not found or not sum(map(len, found)):
         return np.zeros(1, np.int32)
-    return np.unique(np.concatenate(found)).astype(np.int32)
+    distinct = np.unique(np.concatenate(found)).astype(np.int32)
+    distinct.flags.writeable = False
+    return distinct
 
 
 @dataclass(frozen=True, eq=False)

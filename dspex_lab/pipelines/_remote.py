@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex_lab.errors import PipelineError
 from dspex_lab.events import Event, LMCall, Record
 from dspex_lab.lms import CONTEXT_KEY, Recorder, from_portable, install
+from dspex_lab.pipelines._result import describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +68,16 @@ class RemoteTarget:
             # The records of what was already paid for come home with the error.
             if not any(isinstance(r, Event | LMCall) for r in reply.records):
                 raise
-            reply.error = error
+            reply.error = _carried(error)
         return reply
+
+
+def _carried(error: Exception) -> Exception:
+    """Return ``error`` as it can travel home, its traceback in a note; some of DSPy's cannot be unpickled."""
+    where = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:
+        error = PipelineError(describe(error))
+    error.add_note(f"In the worker:\n{where}")
+    return error

@@ -13,11 +13,13 @@ import os
 import resource
 import signal
 import sys
-from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
+import threading
+from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
 from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_tracker_lock = threading.Lock()
 
 
 class Launcher(ForkServerContext):
@@ -36,6 +38,7 @@ class Launcher(ForkServerContext):
 
     def start(self) -> None:
         """Start the server, which begins to import; does not wait for it."""
+        start_tracker()
         self.server.ensure_running()
 
     @property
@@ -110,6 +113,25 @@ class _Popen(popen_forkserver.Popen):
         with open(write, "wb", closefd=True) as pipe:
             pipe.write(buffer.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)
+
+
+def start_tracker() -> None:
+    """Start Python's resource tracker, which forkservers need, in a process group of its own.
+
+    It ignores SIGTERM, and a Jupyter kernel that is told to shut down waits until all of its group are gone, so long that it
+    is killed before it has ended in order. One that runs already stays as it is.
+    """
+    with _tracker_lock:
+        spawn_original = util.spawnv_passfds
+
+        def spawn_apart(path: Any, args: Any, passfds: Any) -> int:
+            return spawn_original(path, [*args[:-1], f"import os; os.setpgid(0, 0); {args[-1]}"], passfds)
+
+        util.spawnv_passfds = spawn_apart
+        try:
+            resource_tracker.ensure_running()
+        finally:
+            util.spawnv_passfds = spawn_original
 
 
 def die_with_parent() -> None:

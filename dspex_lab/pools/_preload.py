@@ -33,7 +33,8 @@ def leave_the_terminal() -> None:
     """Make this forkserver, and so its workers, a process group of their own.
 
     Jupyter interrupts a kernel by a signal to its whole group; workers would die of it, and with them work that the
-    interrupted cell has nothing to do with.
+    interrupted cell has nothing to do with. And a kernel that shuts down ends all of its group first, while the pool would
+    go on replacing its workers.
     """
     os.setpgrp()
 

@@ -183,7 +183,7 @@ class RunState:
             return False
         if name == "step.start":
             step.running += 1
-            step.started = event.at
+            step.started = event.time
             step.status = "running"
             return True
         if self.kind == "map":
@@ -203,7 +203,7 @@ class RunState:
     @staticmethod
     def _seconds_of(event: Event, step: _Step) -> float:
         seconds = (event.data or {}).get("seconds")
-        return float(seconds) if seconds is not None else max(event.at - (step.started or event.at), 0.0)
+        return float(seconds) if seconds is not None else max(event.time - (step.started or event.time), 0.0)
 
     def _start(self, event: Event) -> bool:
         data = event.data or {}
@@ -213,7 +213,7 @@ class RunState:
         if event.run_id != self.run_id:
             self._foreign.add(event.run_id)
             return False
-        self._started = event.at
+        self._started = event.time
         if self.total_rows is None and self.kind == "map":
             self.total_rows = data.get("rows")
         if self.status == "waiting":

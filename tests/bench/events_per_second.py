@@ -54,7 +54,7 @@ def by_store(records: list[Event], path: Path, *, redact: bool = True) -> tuple[
 def by_executemany(records: list[Event], path: Path) -> float:
     con = duckdb.connect(str(path))
     con.execute(TABLE)
-    rows = [(r.name, round(r.at * 1e6), r.run_id, r.span_id, r.step, json.dumps(r.data)) for r in records]
+    rows = [(r.name, round(r.time * 1e6), r.run_id, r.span_id, r.step, json.dumps(r.data)) for r in records]
     start = time.perf_counter()
     con.execute("BEGIN")
     con.executemany("INSERT INTO events VALUES (?, make_timestamp(?::BIGINT), ?, ?, ?, ?)", rows)

@@ -88,6 +88,13 @@ def accuracy(draw: Draw, size: int, *, nearest: bool = False, shuffled: bool = F
     return right / len(draw.questions)
 
 
+def plain(draw: Draw, size: int) -> float:
+    """Return the accuracy of the label of the one nearest demonstration, by the same n-grams: what any engine should reach."""
+    shown = draw.pool[:size]
+    known = index(tuple(text for text, _ in shown))
+    return sum(shown[int(known.likeness(features(t)).argmax())][1] == y for t, y in draw.questions) / len(draw.questions)
+
+
 def _turns(text: str, label: str) -> list[tuple[str, str]]:
     return [("user", f"[[ ## text ## ]]\n{text}"), ("assistant", f"[[ ## label ## ]]\n{label}\n\n[[ ## completed ## ]]\n")]
 
@@ -124,6 +131,8 @@ def main() -> None:
             lambda d: accuracy(d, 0, instructions=d.definitions()),
             opaque,
         )
+    for size in SIZES[1:]:
+        over(f"baseline: 8 opaque names, label of the nearest of {size}", 8, lambda d, n=size: plain(d, n), True)
     for title, classes, opaque in (("20 classes", 20, False), ("8 opaque names", 8, True)):
         for size in SIZES[1:]:
             over(

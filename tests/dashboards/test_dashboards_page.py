@@ -273,7 +273,7 @@ class _Cell(Comm):
 def test_a_cell_is_sent_changes_from_when_its_browser_is_there(lab, eventually) -> None:
     page = dashboards.build(lab, refresh=0.01)
     cell = _Cell()
-    page.get_root(Document(), cell)
+    page._render_model(Document(), cell)  # as a cell shows it
     lab.run("early")
     assert cell.sent == []
     assert page.runs.table.view.value.empty

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import http.client
 import socket
@@ -115,35 +116,38 @@ def test_a_web_socket_needs_token_and_origin_too(served, origin: str | None) -> 
     assert caught.value.code == 403
 
 
+@contextlib.contextmanager
+def _opened(served: Served, session_id: str | None = None) -> Iterator[Any]:
+    session = pull_session(url=served.url.rstrip("/"), session_id=session_id)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
 def _texts(session: Any) -> str:
-    return "\n".join(str(model.text) for model in session.document.select({"type": _html_model()}))
-
-
-def _html_model() -> type:
     from panel.models.markup import HTML
 
-    return HTML
+    return "\n".join(str(model.text) for model in session.document.select({"type": HTML}))
 
 
 def test_an_open_page_follows_the_store(lab, served, eventually) -> None:
-    session = pull_session(url=served.url.rstrip("/"))
-    assert "Nothing has run yet" in _texts(session)
-    lab.run("fresh", status="failed", error="<b>bad</b>")
+    with _opened(served) as session:
+        assert "Nothing has run yet" in _texts(session)
+        lab.run("fresh", status="failed", error="<b>bad</b>")
 
-    def arrived() -> bool:
-        session.pull()
-        return html.escape("<b>1</b><span>runs") in _texts(session)
+        def arrived() -> bool:
+            with _opened(served, session.id) as again:  # a second look at the same page; to pull again would write to it
+                return html.escape("<b>1</b><span>runs") in _texts(again)
 
-    eventually(arrived)
-    session.close()
+        eventually(arrived)
+        assert len(served._pages) == 1
 
 
 def test_each_page_has_its_own_filters(lab, served) -> None:
-    sessions = [pull_session(url=served.url.rstrip("/")) for _ in range(2)]
-    assert len(served._pages) == 2
-    assert len({id(page.filters) for page in served._pages}) == 2
-    for session in sessions:
-        session.close()
+    with _opened(served), _opened(served):
+        assert len(served._pages) == 2
+        assert len({id(page.filters) for page in served._pages}) == 2
 
 
 def test_stopping_leaves_no_thread_no_port_and_no_page(lab) -> None:

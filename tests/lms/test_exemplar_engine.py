@@ -11,12 +11,18 @@ import cloudpickle
 import dspy
 import pydantic
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from library_desks import CODES, TEST, TRAIN
 
 from dspex_lab.lms import AsyncExemplarEngine, ExemplarEngine, make_lm
-from dspex_lab.lms._exemplar import token_count
+from dspex_lab.lms._exemplar import answer, token_count
 
-ADAPTERS = [dspy.ChatAdapter(use_json_adapter_fallback=False), dspy.JSONAdapter(), dspy.XMLAdapter(use_json_adapter_fallback=False)]
+ADAPTERS = [
+    dspy.ChatAdapter(use_json_adapter_fallback=False),
+    dspy.JSONAdapter(),
+    dspy.XMLAdapter(use_json_adapter_fallback=False),
+]
 
 
 class Desk(dspy.Signature):
@@ -200,6 +206,25 @@ def test_graded_instructions_set_numbers_beside_demonstrations() -> None:
     assert program(message="stolen bag").urgency == pytest.approx(0.7, abs=0.05)
 
 
+def test_numbers_come_from_grades_from_the_text_or_not_at_all() -> None:
+    graded = dspy.Predict(dspy.Signature("message -> urgency: float", "0: thanks, praise. 1: stolen, fraud"))
+    assert graded(message="my bag was stolen").urgency == 1.0
+    assert dspy.Predict("message -> count: int")(message="no digits at all").count == 0
+    assert dspy.Predict("message -> count: int")(message="there were 17 of them").count == 17
+
+
+def test_sums_are_worked_out() -> None:
+    assert dspy.Predict("question -> answer")(question="What is 12*(3+4)?").answer == "84"
+
+
+def test_a_demonstration_of_another_type_is_left_out() -> None:
+    program = dspy.Predict("message -> tags: list[str], ok: bool")
+    program.demos = [dspy.Example(message="hello world", tags="not a list", ok="maybe")]
+    found = program(message="hello world")
+    assert found.tags == ["hello", "world"]
+    assert found.ok is False
+
+
 def test_reasoning_says_which_demonstration_was_nearest() -> None:
     program = dspy.ChainOfThought(Desk)
     program.predict.demos = examples(TRAIN)
@@ -249,6 +274,15 @@ def test_it_streams_the_same_answer_in_pieces() -> None:
     pieces, final = asyncio.run(collect())
     assert len(pieces) > 1
     assert "".join(pieces).strip() == final.summary
+
+
+def test_a_sync_stream_holds_the_whole_answer() -> None:
+    from dspy.lm15 import Message, Request
+
+    request = Request(model="offline/exemplar", messages=(Message.user("These are four words"),))
+    pieces = [e.delta.text for e in ExemplarEngine().stream(request) if e.type == "delta"]
+    assert len(pieces) == 4
+    assert "".join(pieces) == "These are four words"
 
 
 def test_usage_is_counted_in_quarters_of_characters(offline: dspy.LM) -> None:
@@ -305,6 +339,21 @@ def test_a_request_with_a_system_message_in_parts_is_read() -> None:
 
     request = Request(model="offline/exemplar", system=(TextPart("Say it. "),), messages=(Message.user("again please"),))
     assert ExemplarEngine().complete(request).usage.input_tokens == token_count("Say it. again please")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_prompt_however_damaged_is_an_error(data: st.DataObject) -> None:
+    adapter = data.draw(st.sampled_from(ADAPTERS))
+    demos = [{"letter": LETTER, "kind": "praise", "stars": 4, "emails": ["a@b.co"], "reasoning": "so"}] * 2
+    messages = adapter.format(Everything, demos, {"letter": data.draw(st.text(max_size=200))})
+    turns = []
+    for message in messages:
+        text = message["content"]
+        start = data.draw(st.integers(0, len(text)))
+        kept = text[:start] + data.draw(st.text(max_size=5)) + text[start + data.draw(st.sampled_from([0, 0, 1, 30])) :]
+        turns.append((message["role"], kept))
+    assert isinstance(answer(turns[0][1], turns[1:]), str)
 
 
 def test_an_agent_gets_well_formed_answers() -> None:

@@ -28,7 +28,9 @@ def ask(text: str, labels: Sequence[str], shown: Sequence[tuple[str, str]] = (),
     return choose(tuple(labels), instructions, question, index(tuple(texts)).likeness(question), given, texts)
 
 
-def accuracy(labels: Sequence[str], shown: Sequence[tuple[str, str]] = (), instructions: str = "", coded: bool = False) -> float:
+def accuracy(
+    labels: Sequence[str], shown: Sequence[tuple[str, str]] = (), instructions: str = "", coded: bool = False
+) -> float:
     right = sum(labels[ask(t, labels, shown, instructions).label] == (CODES[y] if coded else y) for t, y in TEST)
     return right / len(TEST)
 

@@ -136,3 +136,15 @@ def test_a_broken_json_answer_is_no_demonstration() -> None:
     messages = ADAPTERS[1].format(Everything, [], {"note": "q", "lines": []})
     turns = [("user", "[[ ## note ## ]]\nshown"), ("assistant", "{broken"), ("user", messages[1]["content"])]
     assert read_prompt(messages[0]["content"], turns).demonstrations == ()
+
+
+def test_a_system_message_that_is_not_quite_dspys_is_read_as_far_as_it_goes() -> None:
+    messages = ADAPTERS[1].format(Everything, [], {"note": "q", "lines": []})
+    broken = messages[0]["content"].replace('{\n  "label"', "{\n  label").replace("`rank` (Literal[1, 2, 3]): ", "`rank` (odd[")
+    prompt = read_prompt(broken, [("user", "q")])
+    assert prompt.question == {"text": "q"}
+    task = prompt.task
+    assert task is not None
+    shapes = {f.name: f.shape for f in task.outputs}
+    assert shapes["label"].options[0] == "heavy"
+    assert shapes["rank"].kind == "str"

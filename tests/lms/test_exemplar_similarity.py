@@ -50,3 +50,8 @@ def test_coverage_counts_the_part_that_is_found() -> None:
 def test_an_empty_index_compares_with_nothing() -> None:
     assert len(index(())) == 0
     assert index(()).likeness(features("x")).tolist() == []
+
+
+def test_cached_features_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        features("some text")[0] = 1

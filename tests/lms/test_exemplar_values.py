@@ -31,6 +31,10 @@ GRADED = """How urgent is it? 0: thanks, praise, greetings. 0.5: question, how, 
         ("call 555-123-456", None),
         ("no sum here", None),
         ("(1 + 2", None),
+        ("2 + 3 ** 4 ** 5", None),
+        ("5 * -3", -15.0),
+        ("(-8) ^ 0.5", None),
+        ("9" * 400 + " + 1", None),
     ],
 )
 def test_arithmetic(text: str, value: float | None) -> None:
@@ -95,7 +99,9 @@ def test_numbers_are_fitted_to_their_bounds() -> None:
     assert numbers.fitted(Shape("int"), 2.6) == 3
 
 
-MAIL = "Hello, my name is Maria Lopez. Order A-1234 of 12 March 2024 cost $45.50, 20% off; write to maria@ex.org or www.ex.org/a."
+MAIL = (
+    "Hello, my name is Maria Lopez. Order A-1234 of 12 March 2024 cost $45.50, 20% off; write to maria@ex.org or www.ex.org/a."
+)
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,11 @@ def test_the_room_is_imported_without_its_heavy_packages() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_notebook_can_await_a_call_of_its_own_function_and_shows_no_noise(tmp_path: Path) -> None:
+def test_a_notebook_can_await_calls_of_its_own_functions_shows_no_noise_and_ends_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     cells = [
@@ -305,7 +309,7 @@ def test_a_notebook_can_await_a_call_of_its_own_function_and_shows_no_noise(tmp_
         "try:\n    await pool.call(lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
         "except WorkerKilled as error:\n    name = type(error).__name__\nname",
         "await pool.call(abs, -7)",
-        "pool.close()",
+        "import atexit, pathlib\n_ = atexit.register(pathlib.Path('ended in order').touch)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     nbclient.NotebookClient(
@@ -313,3 +317,5 @@ def test_a_notebook_can_await_a_call_of_its_own_function_and_shows_no_noise(tmp_
     ).execute()
     outputs = [[o.get("data", {}).get("text/plain") or dict(o) for o in cell.outputs] for cell in notebook.cells]
     assert outputs == [[], ["42"], ["'WorkerKilled'"], ["7"], []]
+    assert (tmp_path / "ended in order").exists()
+    assert list((tmp_path / "tmp").glob("pymp-*")) == []

@@ -103,6 +103,13 @@ def _is_refused(port: int, context: ssl.SSLContext) -> bool:
         return isinstance(error, ssl.SSLError | ConnectionError)
 
 
+def test_an_interrupt_of_the_kernels_group_does_not_reach_the_workers(general: Pool) -> None:
+    assert general._fleet is not None
+    groups = {os.getpgid(pid) for pid in pids(general).values()}
+    assert groups == {general._fleet.launcher.pid}
+    assert os.getpgrp() not in groups
+
+
 # ---- who runs what -------------------------------------------------------------------------------------------------
 
 
