@@ -318,7 +318,7 @@ def _close_with_kernel() -> None:
 
     def do_shutdown(restart: bool) -> Any:
         _close_all()
-        stop = getattr(resource_tracker._resource_tracker, "_stop", None)  # type: ignore[attr-defined]
+        stop = getattr(resource_tracker._resource_tracker, "_stop", None)
         if stop is not None:
             stop()
         return original(restart)

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Notebooks run in kernels of their own, which fixtures do not reach: they get a store and a cache that vanish."""
+    os.environ["DSPEX_STORE"] = ":memory:"
+    os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="dspex-cache-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the cache of the notebooks."""
+    shutil.rmtree(os.environ["DSPY_CACHEDIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

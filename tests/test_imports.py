@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import dspex_lab
 
 HEAVY = ("dspy", "panel", "altair", "torch", "distributed", "pandas", "duckdb", "pyarrow", "litellm", "anywidget", "ipywidgets")
@@ -63,9 +65,5 @@ def test_the_public_names_are_those_of_the_architecture_guide() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    try:
+    with pytest.raises(AttributeError, match="no_such_name"):
         dspex_lab.no_such_name  # noqa: B018
-    except AttributeError as error:
-        assert "no_such_name" in str(error)
-    else:
-        raise AssertionError("an unknown name was found")

@@ -20,7 +20,6 @@ from panel.io.resources import DIST_DIR
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
-from tornado.netutil import bind_sockets
 from tornado.web import StaticFileHandler
 from tornado.websocket import WebSocketClosedError
 
@@ -51,8 +50,8 @@ class Served:
         self._lock = threading.Lock()
         self._stopped = False
         self._opener: Path | None = None
-        self._sockets = _listen(port)
-        self.port: int = self._sockets[0].getsockname()[1]
+        self._socket = _listen(port)
+        self.port: int = self._socket.getsockname()[1]
         self.url = f"http://{ADDRESS}:{self.port}/{self._token}/"
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="dspex-dashboard-server", daemon=True)
@@ -139,10 +138,11 @@ class Served:
             )
             http = HTTPServer(Gate(application, self._token, hosts))
             server = BaseServer(self._loop, application, http)
-            http.add_sockets(self._sockets)
+            http.add_socket(self._socket)
             server.start()
         except BaseException as error:
             self._failure = error
+            self._socket.close()
             return
         finally:
             ready.set()
@@ -162,13 +162,15 @@ def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-def _listen(port: int) -> list[socket.socket]:
+def _listen(port: int) -> socket.socket:
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
         raise _no_port(port, "a port is a whole number from 0 to 65535")
     try:
-        return bind_sockets(port, ADDRESS)
+        listening = socket.create_server((ADDRESS, port), backlog=128)
     except OSError as error:
         raise _no_port(port, str(error)) from error
+    listening.setblocking(False)
+    return listening
 
 
 def _no_port(port: object, why: str) -> ConfigurationError:

@@ -64,6 +64,8 @@ def _offline(options: dict[str, Any]) -> dspy.LM:
     # The engine's version is part of the request, so that DSPy's disk cache never gives an older engine's answers.
     options.setdefault("metadata", {"engine": f"exemplar-{VERSION}"})
     options.setdefault("num_retries", 0)
+    # An answer costs about what a cache hit does, and a hit would hide its tokens.
+    options.setdefault("cache", False)
     try:
         return dspy.LM(OFFLINE_MODEL, engine=engine, async_engine=AsyncExemplarEngine(engine.latency), **options)
     except (TypeError, ValueError) as error:

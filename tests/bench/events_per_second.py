@@ -20,7 +20,7 @@ import pyarrow as pa
 from dspex_lab.events import Event, new_id
 from dspex_lab.store import Store
 
-TABLE = 'CREATE TABLE events (name VARCHAR, time TIMESTAMP, run_id VARCHAR, span_id VARCHAR, step VARCHAR, data JSON)'
+TABLE = "CREATE TABLE events (name VARCHAR, time TIMESTAMP, run_id VARCHAR, span_id VARCHAR, step VARCHAR, data JSON)"
 BATCH = 1_000
 ROUNDS = 5
 #: executemany is so slow that a part of the events tells enough.

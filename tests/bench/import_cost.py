@@ -1,6 +1,6 @@
 """What ``import dspex_lab`` and ``%load_ext dspex_lab`` cost, as a share of ``import dspy``; each in a fresh process.
 
-    python tests/bench/import_cost.py [rounds]
+python tests/bench/import_cost.py [rounds]
 """
 
 from __future__ import annotations

@@ -29,7 +29,11 @@ import dspex_lab as dx
 from dspex_lab.events import RunRecord
 
 lab = dx.Lab(sys.argv[1])
-lab.store.on_commit(lambda records: print("".join(f"{r.run_id}\\n" for r in records if isinstance(r, RunRecord)), end="", flush=True))
+
+def report(records):
+    print("".join(f"{r.run_id}\\n" for r in records if isinstance(r, RunRecord)), end="", flush=True)
+
+lab.store.on_commit(report)
 lab.map(lambda n: n + 1, [{"n": i} for i in range(1_000_000)], concurrency=8)
 """
 

@@ -75,7 +75,7 @@ def test_a_broken_file_and_a_near_miss_are_told(lab: dx.Lab, tmp_path: Path) -> 
     (tmp_path / "rows.parquet").write_text("no parquet")
     with pytest.raises(dx.PipelineError, match="cannot be read as parquet"):
         lab.map(half, "rows.parquet")
-    with pytest.raises(dx.PipelineError, match="Did you mean 'rows.parquet'"):
+    with pytest.raises(dx.PipelineError, match=r"Did you mean 'rows\.parquet'"):
         lab.map(half, "row.parquet")
 
 
