@@ -89,10 +89,7 @@ def _call(row: Any) -> str:
 def _listed(content: Any) -> list[Any]:
     if fmt.missing(content):
         return []
-    try:
-        value = json.loads(content)
-    except ValueError:
-        return [content]
+    value = json.loads(content)  # a JSON column
     return [] if value is None else value if isinstance(value, list) else [value]
 
 

@@ -57,7 +57,7 @@ class PoolSpec:
     workers: int
     memory: int
     threads: int = 1
-    preload: tuple[str, ...] = ("dspy", "dspex_lab")
+    preload: tuple[str, ...] = ("dspy", "dspex_lab.pipelines._remote")
     environment: Mapping[str, str] = field(default_factory=dict)
     scaling: str = ""
 

@@ -17,6 +17,7 @@ from dspex_lab.dashboards import _place
 from dspex_lab.dashboards._panes import Html
 from dspex_lab.dashboards._place import Place
 from dspex_lab.errors import StoreError
+from dspex_lab.events import RunRecord
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -188,6 +189,17 @@ def test_long_and_odd_calls_are_shown_whole_enough(lab) -> None:
         assert part in html
 
 
+def test_a_run_without_values_spans_and_calls_is_shown_without_boxes_for_them(lab) -> None:
+    lab.store.write(RunRecord("bare", None, "run", "bare", "cancelled", 4e9, 0.1))
+    page = dashboards.build(lab)
+    page.choose("bare")
+    html = _html(page)
+    assert "Inputs" not in html
+    assert "No language model was called." in html
+    assert "No spans were kept for this run." in html
+    assert page.detail.spans.chart is None
+
+
 def test_what_is_the_same_is_not_sent_again(lab) -> None:
     lab.run()
     page = dashboards.build(lab)
@@ -232,6 +244,9 @@ def test_a_page_that_is_shown_follows_the_store_until_it_is_gone(lab, eventually
     page.stop()
     page.stop()
     assert not page.live
+    lab.run("unseen")
+    page._tick(True)  # one that was under way finds no place to show anything
+    assert "unseen" not in set(page.runs.table.view.value["name"])
 
 
 def test_a_page_that_is_shown_beats_while_something_runs(lab, eventually) -> None:

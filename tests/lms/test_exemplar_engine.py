@@ -295,8 +295,9 @@ def test_usage_is_counted_in_quarters_of_characters(offline: dspy.LM) -> None:
     assert entry["response"].finish_reason == "stop"
 
 
-def test_dspy_caches_it() -> None:
-    lm = make_lm("offline")
+def test_dspy_caches_it_where_asked_to() -> None:
+    assert not make_lm("offline").cache
+    lm = make_lm("offline", cache=True)
     with dspy.context(lm=lm):
         for _ in range(2):
             dspy.Predict(Desk)(message="is this answered twice by the engine?")

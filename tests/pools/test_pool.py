@@ -60,7 +60,7 @@ def test_workers_have_their_imports_before_any_task_and_share_their_memory(gener
         return list(process.preload), list(type(process).missing)
 
     preload, missing = run(general, born_with)
-    assert {"dspy", "dspex_lab", "dspex_lab.pools._cluster"} <= set(preload)
+    assert {"dspy", "dspex_lab.pipelines._remote", "dspex_lab.pools._cluster"} <= set(preload)
     assert missing == []
     for row in general.status():
         assert row["pss"] < 0.75 * row["rss"]

@@ -42,7 +42,7 @@ def test_the_default_is_scaled_to_the_machine_and_says_how(
 ) -> None:
     spec = default_spec(machine=Machine(cores, memory))
     assert (spec.workers, spec.memory, spec.scaling) == (workers, each, words)
-    assert spec.preload == ("dspy", "dspex_lab")
+    assert spec.preload == ("dspy", "dspex_lab.pipelines._remote")
 
 
 def test_this_machine_is_asked_when_none_is_given() -> None:
