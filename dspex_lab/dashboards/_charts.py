@@ -10,7 +10,7 @@ import pandas as pd
 from dspex_lab.dashboards import _format as fmt
 from dspex_lab.dashboards._style import FONT, GREY, INK, LINE, PALE, STATUS_COLOURS, THIRD
 
-_BAR = 15
+_BAR, _HEIGHT = 15, 180
 _PADDING = {"left": 2, "right": 6, "top": 4, "bottom": 2}
 
 
@@ -19,14 +19,17 @@ def latency(frame: pd.DataFrame) -> dict[str, Any]:
     long = frame.melt(["step", "calls", "errors"], ["p50", "p95"], "quantile", "seconds")
     long["label"] = long["seconds"].map(fmt.duration)
     order = list(frame["step"])
+    around = max(0.05, ((_HEIGHT - 40) / (2 * _BAR + 4) - len(order)) / 2)  # few steps are not to become fat bars
     base = alt.Chart(_records(long)).encode(
-        y=alt.Y("step:N", sort=order, title=None, axis=_names()),
+        y=alt.Y("step:N", sort=order, title=None, axis=_names(), scale=alt.Scale(paddingInner=0.1, paddingOuter=around)),
         yOffset=alt.YOffset("quantile:N", sort=["p50", "p95"]),
         x=alt.X("seconds:Q", title=None, axis=None, scale=_with_room(long["seconds"].max())),
         tooltip=["step:N", "quantile:N", alt.Tooltip("label:N", title="time"), "calls:Q", "errors:Q"],
     )
     colour = alt.Color("quantile:N", title=None, scale=alt.Scale(domain=["p50", "p95"], range=[INK, PALE]), legend=_legend())
-    return _dress(base.mark_bar(cornerRadiusEnd=2).encode(color=colour) + _labels(base), max(len(order) * 2 * _BAR + 12, 180))
+    return _dress(
+        base.mark_bar(cornerRadiusEnd=2).encode(color=colour) + _labels(base), max(len(order) * 2 * _BAR + 40, _HEIGHT)
+    )
 
 
 def timeline(frame: pd.DataFrame) -> dict[str, Any]:
@@ -46,19 +49,21 @@ def timeline(frame: pd.DataFrame) -> dict[str, Any]:
         }
     )
     scale = alt.Scale(domain=shown, range=[STATUS_COLOURS.get(s, GREY) for s in shown])
+    ticks: dict[str, Any] = {"values": list(range(int(top.max()) + 1))} if top.max() < 5 else {"tickCount": 4}
     chart = (
         alt.Chart(_records(data))
         .mark_bar(binSpacing=1)
         .encode(
-            x=alt.X("from:T", title=None, axis=alt.Axis(grid=False, labelOverlap=True, tickCount=6)),
+            x=alt.X("from:T", title=None, axis=alt.Axis(grid=False, labelOverlap=True, tickCount=5)),
             x2="to:T",
-            y=alt.Y("low:Q", title=None, axis=alt.Axis(tickMinStep=1, format="d", tickCount=4)),
+            y=alt.Y("low:Q", title=None, axis=alt.Axis(format="d", **ticks)),
             y2="high:Q",
             color=alt.Color("status:N", title=None, scale=scale, legend=_legend()),
             tooltip=[alt.Tooltip("from:T", format="%Y-%m-%d %H:%M:%S", title="from"), "status:N", "runs:Q"],
         )
     )
-    return _dress(chart, 180)
+    around = _a_minute_around(frame)
+    return _dress(chart if around is None else chart + around, _HEIGHT)
 
 
 def usage(frame: pd.DataFrame) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def usage(frame: pd.DataFrame) -> dict[str, Any]:
     ends = alt.Chart(_records(wide.assign(total=total))).encode(
         y=y, x=alt.X("total:Q", title=None, axis=None, scale=scale), tooltip=["model:N", "label:N"]
     )
-    return _dress(bars + _labels(ends), max(len(order) * 2 * _BAR + 12, 180))
+    return _dress(bars + _labels(ends), max(len(order) * 2 * _BAR + 40, _HEIGHT))
 
 
 def waterfall(frame: pd.DataFrame, most: int = 80) -> dict[str, Any]:
@@ -148,19 +153,28 @@ def _unique(names: Any) -> list[str]:
 
 
 def _cost_label(row: Any) -> str:
-    price = (
-        "simulated"
-        if row.simulated and fmt.missing(row.cost)
-        else "no price"
-        if fmt.missing(row.cost)
-        else fmt.dollars(row.cost)
-    )
+    if row.simulated and (fmt.missing(row.cost) or not row.cost):
+        price = "simulated"
+    elif fmt.missing(row.cost):
+        price = "no price"
+    else:
+        price = fmt.dollars(row.cost)
     return f"{fmt.count(row.prompt_tokens + row.completion_tokens)} · {price}"
 
 
-def _iso(at: Any) -> str:
-    here = fmt.local(at)
-    return here.isoformat(timespec="milliseconds") if here else ""
+def _iso(at: pd.Timestamp) -> str:
+    return fmt.to_local(at).isoformat(timespec="milliseconds")
+
+
+def _a_minute_around(frame: pd.DataFrame) -> alt.Chart | None:
+    """Return unseen points that widen the axis of time, or None where the frame covers a minute by itself."""
+    begin = frame["at"].min()
+    end = (frame["at"] + pd.to_timedelta(frame["width"].astype(int), unit="s")).max()
+    around = (pd.Timedelta(minutes=1) - (end - begin)) / 2
+    if around <= pd.Timedelta(0):
+        return None
+    ends = pd.DataFrame({"from": [_iso(begin - around), _iso(end + around)]})
+    return alt.Chart(_records(ends)).mark_point(opacity=0).encode(x=alt.X("from:T", title=None), tooltip=alt.value(None))
 
 
 def _records(frame: pd.DataFrame) -> alt.Data:

@@ -58,17 +58,14 @@ def dollars(cost: Any) -> str:
     return f"${c:,.2f}" if c >= 1 else f"${c:.4f}" if c >= 0.001 else f"${c:.2g}" if c >= 1e-4 else f"${c:.1e}"
 
 
-def local(at: Any) -> datetime | None:
+def to_local(at: pd.Timestamp) -> datetime:
     """Return a naive UTC time as a naive time of the machine's zone."""
-    if missing(at):
-        return None
-    return pd.Timestamp(at).to_pydatetime().replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+    return at.to_pydatetime().replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
 def when(at: Any) -> str:
     """Return a naive UTC time as ``2026-05-01 14:03:22`` in the machine's zone, which sorts as text."""
-    here = local(at)
-    return NOTHING if here is None else here.strftime("%Y-%m-%d %H:%M:%S")
+    return NOTHING if missing(at) else to_local(pd.Timestamp(at)).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def zone() -> str:

@@ -78,13 +78,6 @@ class Usage:
             self.cost = (self.cost or 0.0) + call.cost
         self.simulated = self.simulated or call.simulated
 
-    @property
-    def tokens(self) -> int | None:
-        """Return prompt and completion tokens together."""
-        if self.prompt_tokens is None and self.completion_tokens is None:
-            return None
-        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
-
 
 @dataclass(slots=True)
 class RunContext:

@@ -37,7 +37,7 @@ class Result:
         outputs: the fields of the steps that ran, in order of definition.
         steps: the outcome of each step, by name.
         seconds: wall time of the run.
-        tokens: prompt and completion tokens together, None where no engine told.
+        prompt_tokens: tokens sent, None where no engine told; ``completion_tokens`` those answered.
         cost: US dollars, None where a price is unknown.
         lm: the model in use; ``simulated`` says that the engine only imitates a provider (the offline engine).
     """
@@ -47,11 +47,17 @@ class Result:
     steps: dict[str, StepOutcome]
     run_id: str
     seconds: float
-    tokens: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     cost: float | None = None
     lm: str | None = None
     simulated: bool = False
     name: str = ""
+
+    @property
+    def tokens(self) -> int | None:
+        """Return prompt and completion tokens together, None where no engine told."""
+        return total(self.prompt_tokens, self.completion_tokens)
 
     @property
     def error(self) -> BaseException | None:
@@ -106,6 +112,12 @@ class Result:
         if self.lm:
             parts.append(self.lm + (" (simulated, no real model)" if self.simulated else ""))
         return " · ".join(parts)
+
+
+def total(*parts: int | None) -> int | None:
+    """Return the sum of what is known, None where nothing is."""
+    known = [p for p in parts if p is not None]
+    return sum(known) if known else None
 
 
 def describe(error: BaseException | None) -> str:

@@ -16,7 +16,7 @@ from dspex_lab.lms import install, is_simulated
 from dspex_lab.pipelines._context import Decide, RunContext, Submit
 from dspex_lab.pipelines._engine import drive, execute
 from dspex_lab.pipelines._pipeline import Pipeline
-from dspex_lab.pipelines._result import Result, describe, status_of
+from dspex_lab.pipelines._result import Result, describe, status_of, total
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,14 +111,15 @@ class Runner:
             if name in outcomes:
                 outputs.update({f: outcomes[name].outputs[f] for f in shape.outputs if f in outcomes[name].outputs})
         usage = context.usage
-        used = usage.tokens is not None or usage.simulated or usage.cost is not None
+        used = usage.prompt_tokens is not None or usage.simulated or usage.cost is not None or usage.unknown_cost
         return Result(
             status=status,  # type: ignore[arg-type]
             outputs=outputs,
             steps=outcomes,
             run_id=context.run_id,
             seconds=seconds,
-            tokens=usage.tokens,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
             cost=None if usage.unknown_cost else usage.cost,
             lm=describe_lm(context.lm()) if used else None,
             simulated=usage.simulated,
@@ -158,8 +159,8 @@ class Runner:
                 error_step=failed.name if failed else None,
                 lm=result.lm,
                 simulated=result.simulated,
-                prompt_tokens=context.usage.prompt_tokens,
-                completion_tokens=context.usage.completion_tokens,
+                prompt_tokens=result.prompt_tokens,
+                completion_tokens=result.completion_tokens,
                 cost=result.cost,
                 row_index=row_index,
                 session=options.session,
@@ -232,7 +233,7 @@ class Runner:
         done = [r for r in results if isinstance(r, Result)]
         counts = {s: sum(r.status == s for r in done) for s in _DONE}
         counts["failed"] += sum(isinstance(r, DspexError) for r in results)
-        costs = [r.cost for r in done if r.tokens is not None]
+        costs = [r.cost for r in done if r.lm is not None]
         summary = {"rows": len(results), "done": sum(r is not None for r in results), **counts}
         context.event("run.stop" if status != "cancelled" else "run.error", context.span_id, None, status=status, **summary)
         model = next((r.lm for r in done if r.lm), None)
@@ -249,7 +250,9 @@ class Runner:
                 outputs=summary,
                 lm=model,
                 simulated=any(r.simulated for r in done),
-                cost=None if any(c is None for c in costs) else sum(c or 0.0 for c in costs),
+                prompt_tokens=total(*(r.prompt_tokens for r in done)),
+                completion_tokens=total(*(r.completion_tokens for r in done)),
+                cost=None if not costs or None in costs else sum(c for c in costs if c is not None),
                 session=options.session,
                 tags=options.tags,
             )

@@ -44,6 +44,17 @@ def test_runs_over_time_are_stacked_by_status() -> None:
     assert scale["range"][0] == STATUS_COLOURS["failed"]
 
 
+def test_a_few_seconds_of_runs_are_drawn_within_a_minute() -> None:
+    at = pd.Timestamp("2026-05-01 12:00")
+    frame = pd.DataFrame({"at": [at], "width": [2], "status": ["complete"], "runs": [1]})
+    bars, around = _charts.timeline(frame)["layer"]
+    assert bars["encoding"]["y"]["axis"]["values"] == [0, 1]
+    begin, end = (pd.Timestamp(row["from"]) for row in _values(around))
+    assert end - begin == pd.Timedelta(minutes=1)
+    assert begin < pd.Timestamp(_values(bars)[0]["from"]) < end
+    assert "layer" not in _charts.timeline(frame.assign(width=60))
+
+
 def test_usage_says_the_cost_or_why_there_is_none() -> None:
     frame = pd.DataFrame(
         {

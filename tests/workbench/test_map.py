@@ -120,3 +120,12 @@ def test_a_program_whose_forward_an_optimizer_replaced_is_run_by_that_forward(la
     )
     out = lab.map(better, [{"text": "a red apple"}, {"text": "one blue boat"}])
     assert list(out["label"]) == ["u", "v"]
+
+
+def test_a_map_adds_up_what_its_rows_spent(lab: dx.Lab) -> None:
+    lab.map("text -> label: Literal['u', 'v']", [{"text": "a"}, {"text": "b"}])
+    kinds = lab.sql("SELECT kind, sum(prompt_tokens) AS p, sum(completion_tokens) AS c FROM runs GROUP BY kind").set_index(
+        "kind"
+    )
+    assert kinds.loc["map", "p"] == kinds.loc["row", "p"] > 0
+    assert kinds.loc["map", "c"] == kinds.loc["row", "c"] > 0
