@@ -204,7 +204,15 @@ class Lab:
 
     # --- many rows --------------------------------------------------------------------------------------------
 
-    def map(self, x: Any, data: Any, *, concurrency: int | None = None, options: RunOptions | None = None) -> pd.DataFrame:
+    def map(
+        self,
+        x: Any,
+        data: Any,
+        *,
+        concurrency: int | None = None,
+        options: RunOptions | None = None,
+        progress: bool | None = None,
+    ) -> pd.DataFrame:
         """Run ``x`` on every row and return the rows with the outputs, in their order.
 
         Args:
@@ -212,6 +220,7 @@ class Lab:
             data: a DataFrame, a path to ``.csv``, ``.parquet`` or ``.jsonl``, or a list of dicts; the pipeline's inputs are
                 columns, others are kept.
             concurrency: rows under way at once; the Lab's setting by default.
+            progress: show a progress bar with rate and remaining time; by default in a terminal. ``%dspex map`` shows a widget.
 
         Returns:
             The data's columns, then one per output field (an output of the same name replaces the column), then
@@ -227,7 +236,11 @@ class Lab:
         if width < 1:
             raise ConfigurationError(f"concurrency={width} is not 1 or more.", key="concurrency", expected="≥ 1", actual=width)
         rows = [row_inputs(names, values) for values in frame[names].itertuples(index=False, name=None)]
-        results = self._loop.run(self._runner.map(pipeline, modules, rows, width, options or RunOptions()))
+        from tqdm import tqdm
+
+        shown = sys.stderr.isatty() if progress is None else progress
+        with tqdm(total=len(rows), unit="row", desc=pipeline.name, disable=not shown) as bar:
+            results = self._loop.run(self._runner.map(pipeline, modules, rows, width, options or RunOptions(), bar.update))
         return join_rows(frame, pipeline, results)
 
     # --- reading ----------------------------------------------------------------------------------------------

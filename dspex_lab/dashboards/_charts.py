@@ -19,7 +19,7 @@ def latency(frame: pd.DataFrame) -> dict[str, Any]:
     long = frame.melt(["step", "calls", "errors"], ["p50", "p95"], "quantile", "seconds")
     long["label"] = long["seconds"].map(fmt.duration)
     order = list(frame["step"])
-    around = max(0.05, ((_HEIGHT - 40) / (2 * _BAR + 4) - len(order)) / 2)  # few steps are not to become fat bars
+    around = min(max(0.05, ((_HEIGHT - 40) / (2 * _BAR + 4) - len(order)) / 2), 1)  # few steps are not to become fat bars
     base = alt.Chart(_records(long)).encode(
         y=alt.Y("step:N", sort=order, title=None, axis=_names(), scale=alt.Scale(paddingInner=0.1, paddingOuter=around)),
         yOffset=alt.YOffset("quantile:N", sort=["p50", "p95"]),

@@ -25,7 +25,7 @@ def run(call: Call) -> Any:
     source = line.words[1].strip("\"'")
     rows = read_rows(call.shell.user_ns.get(source, source))
     with watched(lab, target, rows=len(rows)):
-        frame = lab.map(target, rows, concurrency=line.flag("concurrency", int), options=options(line))
+        frame = lab.map(target, rows, concurrency=line.flag("concurrency", int), options=options(line), progress=False)
     if "into" in line.flags:
         call.shell.user_ns[line.flags["into"]] = frame
     return frame

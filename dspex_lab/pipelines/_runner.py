@@ -169,8 +169,15 @@ class Runner:
         )
 
     async def map(
-        self, pipeline: Pipeline, modules: Mapping[str, Any], rows: list[dict[str, Any]], width: int, options: RunOptions
+        self,
+        pipeline: Pipeline,
+        modules: Mapping[str, Any],
+        rows: list[dict[str, Any]],
+        width: int,
+        options: RunOptions,
+        told: Callable[[], object],
     ) -> list[Result | DspexError]:
+        """Run ``pipeline`` on every row, ``width`` at once, and call ``told`` after each, on the loop's thread."""
         context = self._context(modules, options)
         started, clock = time.time(), time.perf_counter()
         context.event("run.start", context.span_id, None, kind="map", name=pipeline.name, rows=len(rows))
@@ -182,6 +189,7 @@ class Runner:
         async def worker() -> None:
             for index, row in todo:
                 results[index] = await self._row(pipeline, modules, row, index, context, options, here)
+                told()
 
         try:
             async with asyncio.TaskGroup() as group:

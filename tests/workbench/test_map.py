@@ -129,3 +129,12 @@ def test_a_map_adds_up_what_its_rows_spent(lab: dx.Lab) -> None:
     )
     assert kinds.loc["map", "p"] == kinds.loc["row", "p"] > 0
     assert kinds.loc["map", "c"] == kinds.loc["row", "c"] > 0
+
+
+def test_progress_is_shown_where_it_is_asked_for(lab: dx.Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.map(half, [{"n": 2}, {"n": 4}])
+    assert not capsys.readouterr().err
+    lab.map(half, [{"n": 2}, {"n": 4}], progress=True)
+    told = capsys.readouterr().err
+    assert "half: 100%" in told
+    assert "2/2" in told
