@@ -265,7 +265,9 @@ class Lab:
         self._ensure_open()
         views = _view("dashboard")
         if not serve:
-            return views.build(self)
+            page = views.build(self)
+            self._closers.append(page.stop)
+            return page
         served = views.serve(self, port=port, open=open_browser)
         self._closers.append(served.stop)
         return served

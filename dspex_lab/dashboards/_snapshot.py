@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dspex_lab.dashboards._base import Source
-from dspex_lab.store import _dashboard_queries as ask
+from dspex_lab.store import views as ask
 from dspex_lab.store import run_tree, running
 
 if TYPE_CHECKING:

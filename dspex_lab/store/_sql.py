@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -71,6 +72,7 @@ class _Work:
         self._length = len(sql)
         self._stopped = False
         self.done = threading.Event()
+        self._ending = threading.Lock()
         self.offset = 0
         self.frame: pd.DataFrame | None = None
         self.error: Exception | None = None
@@ -96,7 +98,8 @@ class _Work:
             if not self._stopped:
                 self.error = error
         finally:
-            self._con.close()  # which also ends the transaction
+            with self._ending:
+                self._con.close()  # which also ends the transaction
             self.done.set()
 
     def interrupt(self) -> None:
@@ -106,10 +109,9 @@ class _Work:
         self._stopped = True
         deadline = time.monotonic() + 5
         while not self.done.is_set() and time.monotonic() < deadline:
-            try:
+            # A call that comes between two of the work's own is refused; the next one is not.
+            with self._ending, contextlib.suppress(duckdb.Error):
                 self._con.interrupt()
-            except duckdb.Error:
-                break  # the cursor was closed a moment ago, so the work is over
             self.done.wait(0.05)
 
 
