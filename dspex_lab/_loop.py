@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from dspex_lab.errors import ConfigurationError
+
 T = TypeVar("T")
 
 
@@ -67,6 +69,10 @@ class LoopThread:
         future: Future[T] = Future()
         try:
             return self.submit(_signalled(work, done), future).result()
+        except asyncio.CancelledError as error:
+            raise ConfigurationError(
+                "The Lab was closed while this ran.", key="lab", hint="Close it after its runs: use 'with dx.Lab(...)'."
+            ) from error
         except KeyboardInterrupt:
             future.cancel()
             done.wait(timeout=5)

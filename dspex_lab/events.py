@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from dspex_lab.errors import ConfigurationError
+
 log = logging.getLogger("dspex_lab")
 
 #: Every event name the Lab emits today; a name outside this set is a programming error.
@@ -77,7 +79,8 @@ class Span(NamedTuple):
     """A piece of work with a duration.
 
     ``kind`` is ``"run"``, ``"step"`` or ``"lm"``; ``started`` is seconds since the epoch and ``seconds`` the
-    duration; ``status`` is ``"complete"``, ``"failed"`` or ``"skipped"``.
+    duration; ``status`` is ``"complete"``, ``"partial"`` (of a run), ``"failed"``, ``"fallback"``, ``"skipped"`` or
+    ``"cancelled"``.
     """
 
     span_id: str
@@ -122,7 +125,8 @@ class RunRecord(NamedTuple):
     """The outcome of one run, recorded once, when it ends.
 
     ``kind`` is ``"run"``, ``"map"`` (a run over many rows) or ``"row"`` (one row of a map, with its
-    ``parent_id`` and 0-based ``row_index``); ``status`` is ``"complete"``, ``"partial"``, ``"failed"``,
+    ``parent_id`` and 0-based ``row_index``) or ``"nested"`` (started in a step of the run ``parent_id``, whose tokens and
+    cost include it); ``status`` is ``"complete"``, ``"partial"``, ``"failed"``,
     ``"cancelled"`` or ``"interrupted"`` (its process ended under it; found at the next start).
     ``inputs`` and ``outputs`` are JSON-able; ``cost`` is in US dollars; ``simulated`` says that an engine that
     only imitates a provider answered.
@@ -209,7 +213,7 @@ class RunOptions:
     """How one run is to be carried out.
 
     Args:
-        session: the session whose state the run sees and extends.
+        session: the session the run belongs to; kept with the run, to find its runs together.
         deadline: seconds the whole run may take; what is left of it is handed down to its steps.
         budget: US dollars the run may spend.
         pin: the implementation to use, by operation (``{"predict": "dspy"}``), instead of the router's choice.
@@ -223,3 +227,16 @@ class RunOptions:
     pin: dict[str, str] = field(default_factory=dict)
     seed: int | None = None
     tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.deadline is not None and not self.deadline > 0:
+            raise ConfigurationError(
+                f"deadline={self.deadline!r} is no time to run.",
+                key="deadline",
+                expected="seconds above 0",
+                actual=self.deadline,
+            )
+        if self.budget is not None and not self.budget >= 0:
+            raise ConfigurationError(
+                f"budget={self.budget!r} is no sum.", key="budget", expected="US dollars, 0 or more", actual=self.budget
+            )

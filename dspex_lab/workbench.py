@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import resource_tracker
@@ -19,7 +20,7 @@ from dspex_lab._loop import LoopThread
 from dspex_lab.config import Config, default_store_path
 from dspex_lab.errors import ConfigurationError, did_you_mean
 from dspex_lab.events import Bus, LMCall, Record, RunOptions, new_id
-from dspex_lab.lms import make_lm
+from dspex_lab.lms import current_recorder, make_lm
 from dspex_lab.pipelines import (
     Operation,
     Pipeline,
@@ -45,6 +46,9 @@ __all__ = ["Lab", "lab"]
 
 #: Threads are made only when none is idle. Many, because a step may itself run a pipeline and wait for it.
 _MAX_THREADS = 1024
+
+#: Seconds that closing a Lab waits for runs in other threads.
+_PATIENCE = 10.0
 
 
 class Lab:
@@ -73,10 +77,14 @@ class Lab:
         self.last_result: Result | None = None
         self._loop = LoopThread()
         self._executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="dspex-step")
-        self._runner = Runner(self.bus.emit, self._executor, self.router, self.pools.get, lambda: self.lm, self._loop.run)
+        self._runner = Runner(
+            self.id, self.bus.emit, self._executor, self.router, self.pools.get, lambda: self.lm, self._loop.run
+        )
         self._lm: Any = None
         self._offline: Any = None
         self._lock = threading.RLock()
+        self._idle = threading.Condition()
+        self._users: Counter[int] = Counter()
         self._closers: list[Callable[[], None]] = []
         self.closed = False
         if self.config.lm is not None:
@@ -105,7 +113,7 @@ class Lab:
         made = None if lm is None else make_lm(lm, **options)
         with self._lock:
             self._lm = made
-        return self.lm
+        return self.lm if made is None else made
 
     @property
     def lm(self) -> Any:
@@ -118,7 +126,10 @@ class Lab:
             from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
 
             around = thread_local_overrides.get().get("lm")
-            if around is not None:
+            recorder = current_recorder()
+            # In a step of another Lab it is that Lab's own choice, not the user's.
+            theirs = recorder is not None and recorder.lm is around and getattr(recorder.context, "owner", self.id) != self.id
+            if around is not None and not theirs:
                 return around
             chosen = self._lm or main_thread_config.get("lm")
         else:
@@ -154,22 +165,48 @@ class Lab:
         Raises:
             PipelineError: an input is missing, unknown or of the wrong type; nothing was run.
         """
-        pipeline, modules = self._resolve(x)
-        given = pipeline.check({**(inputs or {}), **fields})
         chosen = options or RunOptions()
-        if pipeline.plain and chosen.deadline is None and not self._loop.is_current():
+        pipeline, modules = self._resolve(x, chosen)
+        given = pipeline.check({**(inputs or {}), **fields})
+        if pipeline.plain and not self._runner.bounded(chosen) and not self._loop.is_current():
             # Nothing could happen at the same time, so the caller's own thread does it: no hop, and an interrupt is at once.
-            return self._keep_last(drive(self._runner.run(pipeline, modules, given, chosen, here=True)))
+            with self._in_use():
+                return self._keep_last(drive(self._runner.run(pipeline, modules, given, chosen, here=True)))
         return self._keep_last(self._loop.run(self._runner.run(pipeline, modules, given, chosen)))
 
     async def arun(
         self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
     ) -> Result:
         """Run ``x`` as :meth:`run` does, without blocking the caller's event loop; cancelling it cancels the run."""
-        pipeline, modules = self._resolve(x)
+        chosen = options or RunOptions()
+        pipeline, modules = self._resolve(x, chosen)
         given = pipeline.check({**(inputs or {}), **fields})
-        work = self._runner.run(pipeline, modules, given, options or RunOptions())
+        work = self._runner.run(pipeline, modules, given, chosen)
         return self._keep_last(await asyncio.wrap_future(self._loop.submit(work)))
+
+    def pipeline_of(self, x: Any) -> Pipeline:
+        """Return the pipeline that running ``x`` would run; one made of a single step where it is no pipeline."""
+        return self._find(x)[0]
+
+    def check(self, x: Any, inputs: Mapping[str, Any]) -> None:
+        """Refuse inputs on which ``x`` cannot start, as :meth:`run` would.
+
+        Raises:
+            PipelineError, ConfigurationError: what is wrong; nothing was run.
+        """
+        self._resolve(x, RunOptions())[0].check(inputs)
+
+    def check_rows(self, x: Any, frame: pd.DataFrame) -> None:
+        """Refuse rows over which ``x`` cannot be mapped, as :meth:`map` would.
+
+        Raises:
+            PipelineError, ConfigurationError: what is wrong; nothing was run.
+        """
+        check_columns(self._resolve(x, RunOptions())[0], frame)
+
+    def text_inputs(self, x: Any) -> list[str]:
+        """Return the inputs of ``x`` that are text, so that a file's columns of these names are read as such."""
+        return [n for n, f in self.pipeline_of(x).inputs.items() if f.type is str]
 
     def predict(self, contract: Any, /, *, options: RunOptions | None = None, **fields: Any) -> Result:
         """Answer a signature by the routed operation ``predict``."""
@@ -183,8 +220,48 @@ class Lab:
         self.last_result = result
         return result
 
-    def _resolve(self, x: Any) -> tuple[Pipeline, Mapping[str, Any]]:
-        """Return the pipeline to run, and the modules that stand in for those of its steps."""
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep the Lab from being closed by another thread while this one carries out a run of its own."""
+        me = threading.get_ident()
+        with self._idle:
+            self._ensure_open()
+            self._users[me] += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._users[me] -= 1
+                self._users += Counter()  # drops what is at zero
+                self._idle.notify_all()
+
+    def _resolve(self, x: Any, options: RunOptions) -> tuple[Pipeline, Mapping[str, Any]]:
+        """Return the pipeline to run, and the modules that stand in for those of its steps.
+
+        Raises:
+            ConfigurationError: there is no such pipeline, or a pool or a pinned operation it names does not exist.
+        """
+        pipeline, modules = self._find(x)
+        for item in pipeline.steps.values():
+            if item.pool is not None:
+                self.pools.get(item.pool)
+        self._check_pins(pipeline, options)
+        return pipeline, modules
+
+    def _check_pins(self, pipeline: Pipeline, options: RunOptions) -> None:
+        own = [s.target for s in pipeline.steps.values() if isinstance(s.target, Operation)]
+        known = {*self.router.registry.operations(), *(o.key for o in own)}
+        for operation in options.pin:
+            if operation not in known:
+                raise ConfigurationError(
+                    f"There is no operation {operation!r} to pin.{did_you_mean(operation, known)}",
+                    key="pin",
+                    expected=sorted(known),
+                    actual=operation,
+                    hint=f"Operations: {', '.join(sorted(known))}.",
+                )
+
+    def _find(self, x: Any) -> tuple[Pipeline, Mapping[str, Any]]:
         self._ensure_open()
         if isinstance(x, str):
             if x not in self.pipelines and "->" not in x:
@@ -223,14 +300,15 @@ class Lab:
             progress: show a progress bar with rate and remaining time; by default in a terminal. ``%dspex map`` shows a widget.
 
         Returns:
-            The data's columns, then one per output field (an output of the same name replaces the column), then
-            ``status``, ``error`` and ``run_id`` of each row.
+            The data's columns (``NAME_given`` where an output has the same name), then one per output field, then ``status``,
+            ``error`` and ``run_id`` of each row.
 
         Raises:
             PipelineError: a column is missing or there are no rows; nothing was run. A row that fails is a row with an error.
         """
-        pipeline, modules = self._resolve(x)
-        frame = read_rows(data)
+        chosen = options or RunOptions()
+        pipeline, modules = self._resolve(x, chosen)
+        frame = read_rows(data, text=self.text_inputs(pipeline))
         names = check_columns(pipeline, frame)
         width = self.config.concurrency if concurrency is None else concurrency
         if width < 1:
@@ -240,7 +318,7 @@ class Lab:
 
         shown = sys.stderr.isatty() if progress is None else progress
         with tqdm(total=len(rows), unit="row", desc=pipeline.name, disable=not shown) as bar:
-            results = self._loop.run(self._runner.map(pipeline, modules, rows, width, options or RunOptions(), bar.update))
+            results = self._loop.run(self._runner.map(pipeline, modules, rows, width, chosen, bar.update))
         return join_rows(frame, pipeline, results)
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -280,10 +358,13 @@ class Lab:
 
     def close(self) -> None:
         """End pools, servers and the store; running work is cancelled. Calling it again does nothing."""
-        with self._lock:
+        with self._idle:
             if self.closed:
                 return
             self.closed = True
+            # A run in another thread is let finish: its outcome belongs into the store.
+            mine = threading.get_ident()
+            self._idle.wait_for(lambda: not [t for t in self._users if t != mine], timeout=_PATIENCE)
         _open_labs.discard(self)
         with contextlib.ExitStack() as stack:
             # Last in, first out; each is closed even where another one raises.

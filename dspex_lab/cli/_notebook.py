@@ -45,7 +45,7 @@ def execute(
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import KernelManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from tqdm import tqdm
 
     notebook = nbformat.read(path, as_version=4)
@@ -76,6 +76,8 @@ def execute(
     )
     try:
         client.execute(env={**os.environ, **environment})
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise NotebookFailed(f"{path.name} did not come to its end: {error}", notebook=notebook) from error
     except CellExecutionError as error:
         raise NotebookFailed(
             f"A cell of {path.name} failed: {error.ename}: {error.evalue}",

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dspex_lab.dashboards._base import Source
-from dspex_lab.store import views as ask
 from dspex_lab.store import run_tree, running
+from dspex_lab.store import views as ask
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from dspex_lab.lms._exemplar import AsyncExemplarEngine, ExemplarEngine
     from dspex_lab.lms._make import describe, is_simulated, make_lm
     from dspex_lab.lms._portable import from_portable, portable, register_engine
-    from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, install
+    from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, current_recorder, install
 
 _HOME = {
     "AsyncExemplarEngine": "_exemplar",
     "CONTEXT_KEY": "_recording",
     "ExemplarEngine": "_exemplar",
     "Recorder": "_recording",
+    "current_recorder": "_recording",
     "describe": "_make",
     "embed_text": "_embed",
     "from_portable": "_portable",
@@ -35,6 +36,7 @@ __all__ = [
     "AsyncExemplarEngine",
     "ExemplarEngine",
     "Recorder",
+    "current_recorder",
     "describe",
     "embed_text",
     "from_portable",

@@ -9,6 +9,7 @@ recorder travels as a key of ``dspy.context``, which reaches DSPy's own threads,
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,9 +34,10 @@ class Recorder:
         emit: takes each record; called in the thread that made the call.
         run_id: the run the calls belong to; ``span_id`` and ``step`` likewise.
         guard: called before each call; what it raises keeps the call from being made.
+        lm: the model the step was given; ``context`` is the run it belongs to.
     """
 
-    __slots__ = ("emit", "guard", "run_id", "span_id", "step")
+    __slots__ = ("context", "emit", "guard", "lm", "run_id", "span_id", "step")
 
     def __init__(
         self,
@@ -44,9 +46,13 @@ class Recorder:
         span_id: str | None = None,
         step: str | None = None,
         guard: Callable[[], None] | None = None,
+        lm: Any = None,
+        context: Any = None,
     ) -> None:
         self.emit = emit
         self.guard = guard
+        self.lm = lm
+        self.context = context
         self.run_id = run_id
         self.span_id = span_id
         self.step = step
@@ -99,12 +105,19 @@ def _record(recorder: Recorder, lm: Any, started: float, seconds: float, entry: 
         recorder.emit(Event("cache.hit" if hit else "cache.miss", *about))
 
 
+def current_recorder() -> Recorder | None:
+    """Return the recorder of the step that runs here, None outside a run or while DSPy is not loaded."""
+    loaded = sys.modules.get("dspy.dsp.utils.settings")
+    if loaded is None:
+        return None
+    recorder = loaded.thread_local_overrides.get().get(CONTEXT_KEY)
+    return recorder if isinstance(recorder, Recorder) else None
+
+
 @contextmanager
 def _recorded(lm: Any) -> Iterator[None]:
-    from dspy.dsp.utils.settings import settings
-
-    recorder = settings.get(CONTEXT_KEY, None)
-    if not isinstance(recorder, Recorder):
+    recorder = current_recorder()
+    if recorder is None:
         yield
         return
     if recorder.guard is not None:

@@ -8,7 +8,7 @@ from dspex_lab.errors import ConfigurationError
 from dspex_lab.magics._base import Call, Command
 from dspex_lab.magics._lab import known_pipelines
 from dspex_lab.magics._line import parse
-from dspex_lab.magics._run import options, resolve
+from dspex_lab.magics._run import options, pointed, resolve
 from dspex_lab.magics._show import watched
 
 FLAGS = ("concurrency", "into", "deadline", "seed", "tags")
@@ -23,11 +23,21 @@ def run(call: Call) -> Any:
         raise ConfigurationError("What is to be mapped over which rows?", key="map", hint=f"Write: {COMMAND.usage}")
     target, lab = resolve(call, line.words[0]), call.lab
     source = line.words[1].strip("\"'")
-    rows = read_rows(call.shell.user_ns.get(source, source))
+    into = line.flags.get("into")
+    if into is not None and not into.isidentifier():
+        raise ConfigurationError(f"{into!r} is no name of a variable.", key="into").at(line.text, 1, line.text.find(into) + 1)
+    rows: Any = None
+
+    def check() -> None:
+        nonlocal rows
+        rows = read_rows(call.shell.user_ns.get(source, source), text=lab.text_inputs(target))
+        lab.check_rows(target, rows)
+
+    pointed(line, check)
     with watched(lab, target, rows=len(rows)):
         frame = lab.map(target, rows, concurrency=line.flag("concurrency", int), options=options(line), progress=False)
-    if "into" in line.flags:
-        call.shell.user_ns[line.flags["into"]] = frame
+    if into is not None:
+        call.shell.user_ns[into] = frame
     return frame
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from dspex_lab.errors import ConfigurationError
+from dspex_lab.errors import ConfigurationError, PipelineError
 from dspex_lab.events import RunOptions
 from dspex_lab.magics._base import Call, Command
 from dspex_lab.magics._lab import known_pipelines
@@ -34,6 +35,15 @@ def options(line: Any) -> RunOptions:
     )
 
 
+def pointed(line: Any, check: Callable[[], Any]) -> None:
+    """Call ``check``; where it refuses, point at the field it names, else at what is to be run."""
+    try:
+        check()
+    except (PipelineError, ConfigurationError) as error:
+        named = next((column - len(n) - 1 for n, (_, column) in line.fields.items() if f"{n!r} " in error.message), None)
+        raise error.at(line.text, 1, named or line.text.find(line.words[0]) + 1) from error.__cause__
+
+
 def run(call: Call) -> Any:
     """Run it once and return its Result; where nothing came of it the cell fails, and the result is ``lab.last_result``."""
     line = parse(call.line, words=1, flags=FLAGS, fields=True)
@@ -41,6 +51,7 @@ def run(call: Call) -> Any:
         raise ConfigurationError("What is to be run?", key="run", hint=f"Write: {COMMAND.usage}")
     target, lab = resolve(call, line.words[0]), call.lab
     values = line.values(call.shell.user_ns)
+    pointed(line, lambda: lab.check(target, values))
     with watched(lab, target):
         result = lab.run(target, values, options=options(line))
     if result.status == "failed":

@@ -13,7 +13,7 @@ def watched(lab: Any, target: Any, rows: int | None = None) -> Iterator[None]:
     from dspex_lab.lms import describe, is_simulated
     from dspex_lab.widgets import RunWidget, show_run
 
-    pipeline, _ = lab._resolve(target)
+    pipeline = lab.pipeline_of(target)
     lm = lab.lm if pipeline.uses_lm else None
     widget = RunWidget(
         graph=pipeline.graph(),

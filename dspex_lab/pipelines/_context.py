@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dspex_lab.errors import BudgetExceeded
 from dspex_lab.events import Decision, Event, LMCall, Record
-from dspex_lab.lms import CONTEXT_KEY, Recorder
+from dspex_lab.lms import CONTEXT_KEY, Recorder, current_recorder
 from dspex_lab.pipelines._step import Operation
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One implementation of an operation, ready to run: a function or DSPy module, in the kernel or on a pool."""
+    """One implementation of an operation: what makes its function or DSPy module, and where it runs (None: the kernel)."""
 
     name: str
-    target: Any
+    make: Callable[[], Any]
     pool: str | None = None
 
 
@@ -49,6 +51,7 @@ class Submit(Protocol):
         fn: Callable[..., Any],
         /,
         *args: Any,
+        label: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the worker is killed at it
         tags: dict[str, Any] | None = None,
     ) -> Any:
@@ -56,27 +59,44 @@ class Submit(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Usage:
-    """What a run has spent; a field is None as long as nothing was told about it."""
+    """What a run has spent; a field is None as long as nothing was told about it. Thread-safe.
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cost: float | None = None
-    unknown_cost: bool = False
-    simulated: bool = False
+    Args:
+        outer: what the run that this one happens in has spent; it is added to as well.
+    """
+
+    def __init__(self, outer: Usage | None = None) -> None:
+        self.prompt_tokens: int | None = None
+        self.completion_tokens: int | None = None
+        self.cost: float | None = None
+        self.unknown_cost = False
+        self.simulated = False
+        self.models: list[str] = []
+        self._outer = outer
+        self._lock = threading.Lock()
 
     def add(self, call: LMCall) -> None:
         """Add one LM call."""
-        if call.prompt_tokens is not None:
-            self.prompt_tokens = (self.prompt_tokens or 0) + call.prompt_tokens
-        if call.completion_tokens is not None:
-            self.completion_tokens = (self.completion_tokens or 0) + call.completion_tokens
-        if call.cost is None:
-            self.unknown_cost = True
-        else:
-            self.cost = (self.cost or 0.0) + call.cost
-        self.simulated = self.simulated or call.simulated
+        with self._lock:
+            if call.prompt_tokens is not None:
+                self.prompt_tokens = (self.prompt_tokens or 0) + call.prompt_tokens
+            if call.completion_tokens is not None:
+                self.completion_tokens = (self.completion_tokens or 0) + call.completion_tokens
+            if call.cost is not None:
+                self.cost = (self.cost or 0.0) + call.cost
+            elif call.error is None:
+                self.unknown_cost = True
+            self.simulated = self.simulated or call.simulated
+            if call.model not in self.models:
+                self.models.append(call.model)
+        if self._outer is not None:
+            self._outer.add(call)
+
+    @property
+    def known_cost(self) -> float | None:
+        """Return the cost in US dollars, None where no call was made or a call's price is unknown."""
+        return None if self.unknown_cost else self.cost
 
 
 @dataclass(slots=True)
@@ -84,6 +104,7 @@ class RunContext:
     """One run under way.
 
     Args:
+        owner: the id of the Lab it runs in.
         run_id: the run's id; ``span_id`` is the span of the whole run.
         tell: takes each record (the Lab's bus).
         executor: where sync code runs.
@@ -94,10 +115,12 @@ class RunContext:
         pin: the implementation to use, by operation.
         deadline: the ``time.monotonic()`` at which the run must have ended.
         budget: US dollars the run may spend.
+        outer: the run of the same Lab in whose step this one was started.
         wait: set where the whole run happens in the thread that asked for it: nothing is handed to another thread, and
             this waits for what can only be awaited (a pool, an async function).
     """
 
+    owner: str
     run_id: str
     span_id: str
     tell: Callable[[Record], None]
@@ -111,6 +134,7 @@ class RunContext:
     budget: float | None = None
     wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
     usage: Usage = field(default_factory=Usage)
+    outer: RunContext | None = None
 
     async def finish(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Return what ``work`` gives."""
@@ -144,6 +168,8 @@ class RunContext:
         Raises:
             BudgetExceeded: what the run has spent has reached its budget, or cannot be known.
         """
+        if self.outer is not None:
+            self.outer.guard()
         if self.budget is None:
             return
         spent = self.usage.cost or 0.0
@@ -154,16 +180,41 @@ class RunContext:
                 hint="Raise RunOptions(budget=...), or take a cheaper model.",
             )
 
-    def scope(self, span_id: str, step: str, force: bool = False) -> AbstractContextManager[Any]:
-        """Return the DSPy settings a step runs under: the model in use and a recorder of its calls.
+    def allowance(self) -> float | None:
+        """Return the US dollars that may still be spent here, None for no limit."""
+        own = None if self.budget is None else max(self.budget - (self.usage.cost or 0.0), 0.0)
+        outer = None if self.outer is None else self.outer.allowance()
+        return own if outer is None else outer if own is None else min(own, outer)
 
-        Without ``force`` nothing is entered as long as DSPy is not loaded: a native step that does not use it pays nothing.
+    @contextmanager
+    def scope(self, span_id: str, step: str, force: bool = False) -> Iterator[None]:
+        """Surround a step: runs started in it belong to this one, and DSPy uses the model in use and records its calls.
+
+        Without ``force`` DSPy is left alone as long as it is not loaded: a native step that does not use it pays nothing.
         """
-        if not force and "dspy" not in sys.modules:
-            return nullcontext()
-        import dspy
+        token = _current.set((self, span_id))
+        try:
+            if not force and "dspy" not in sys.modules:
+                yield
+                return
+            import dspy
 
-        recorder = Recorder(self.emit, self.run_id, span_id, step, self.guard if self.budget is not None else None)
-        settings: dict[str, Any] = {"lm": self.lm(), CONTEXT_KEY: recorder}
-        context: AbstractContextManager[Any] = dspy.context(**settings)
-        return context
+            lm = self.lm()
+            recorder = Recorder(self.emit, self.run_id, span_id, step, guard=self.guard, lm=lm, context=self)
+            settings: dict[str, Any] = {"lm": lm, CONTEXT_KEY: recorder}
+            with dspy.context(**settings):
+                yield
+        finally:
+            _current.reset(token)
+
+
+_current: ContextVar[tuple[RunContext, str] | None] = ContextVar("dspex_current_run", default=None)
+
+
+def enclosing(owner: str) -> tuple[RunContext, str] | None:
+    """Return the run of the Lab ``owner`` in whose step the caller is, and that step's span, or None."""
+    found = _current.get()
+    if found is None and (recorder := current_recorder()) is not None and recorder.context is not None:
+        # One of DSPy's own threads, which takes DSPy's settings along and nothing else.
+        found = (recorder.context, recorder.span_id or "")
+    return found if found is not None and found[0].owner == owner else None

@@ -14,11 +14,11 @@ from dspex_lab.errors import LMError, PipelineError, PoolError
 from dspex_lab.events import Decision, Span, new_id
 from dspex_lab.lms import is_simulated, portable
 from dspex_lab.pipelines._context import Candidate, RunContext
-from dspex_lab.pipelines._fields import Shape, split_result
+from dspex_lab.pipelines._fields import Shape, constant_outputs, split_result
 from dspex_lab.pipelines._graph import Node, Slot
 from dspex_lab.pipelines._remote import Errand, RemoteTarget, Reply
 from dspex_lab.pipelines._result import StepOutcome, describe
-from dspex_lab.pipelines._step import Operation, Step, is_dspy_module, label, module_contract
+from dspex_lab.pipelines._step import Operation, Step, has_forward, is_async, is_dspy_module, label, module_contract
 
 if TYPE_CHECKING:
     from dspex_lab.pipelines._pipeline import Pipeline
@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def execute(pipeline: Pipeline, inputs: Mapping[str, Any], context: RunContext) -> dict[str, StepOutcome]:
-    """Run every step of ``pipeline`` and return the outcome of each, in order of definition.
+async def execute(pipeline: Pipeline, inputs: Mapping[str, Any], context: RunContext, outcomes: dict[str, StepOutcome]) -> None:
+    """Run every step of ``pipeline``.
 
     Args:
         inputs: the pipeline's inputs, already checked.
         context: the run.
+        outcomes: receives the outcome of each step as it ends, also where the run is cancelled.
 
     Raises:
         asyncio.CancelledError: the run was cancelled.
     """
-    return await _Walk(pipeline, inputs, context).run()
+    await _Walk(pipeline, inputs, context, outcomes).run()
 
 
 def drive(work: Coroutine[Any, Any, T]) -> T:
@@ -54,15 +55,17 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
 class _Walk:
     """The state of one execution: the fields known so far and the steps still waited for."""
 
-    def __init__(self, pipeline: Pipeline, inputs: Mapping[str, Any], context: RunContext) -> None:
+    def __init__(
+        self, pipeline: Pipeline, inputs: Mapping[str, Any], context: RunContext, outcomes: dict[str, StepOutcome]
+    ) -> None:
         self.pipeline = pipeline
         self.context = context
         self.values: dict[Slot, Any] = {(field, -1): value for field, value in inputs.items()}
         self.waiting = [len(node.needs) for node in pipeline.structure.nodes]
         self.lost: set[Slot] = set()
-        self.outcomes: dict[str, StepOutcome] = {}
+        self.outcomes = outcomes
 
-    async def run(self) -> dict[str, StepOutcome]:
+    async def run(self) -> None:
         first = [i for i, count in enumerate(self.waiting) if count == 0]
         if self.pipeline.structure.sequential:
             await self._chain(first[0], None)
@@ -70,7 +73,6 @@ class _Walk:
             async with asyncio.TaskGroup() as group:
                 for index in first:
                     group.create_task(self._chain(index, group))
-        return {node.name: self.outcomes[node.name] for node in self.pipeline.structure.nodes}
 
     async def _chain(self, index: int, group: asyncio.TaskGroup | None) -> None:
         """Run a step and then, in this same task, the first step it sets free; others get tasks of their own."""
@@ -89,6 +91,8 @@ class _Walk:
     async def _step(self, node: Node) -> None:
         item, shape = self.pipeline.steps[node.name], self.pipeline.shapes[node.name]
         if any(slot in self.lost for slot in node.reads.values()):
+            now, context = time.time(), self.context
+            context.emit(Span(new_id(), context.span_id, context.run_id, "step", node.name, now, 0.0, "skipped"))
             self._lose(node, shape, item, StepOutcome(node.name, "skipped"))
             return
         # An optional input that nobody gave is left to the function's own default.
@@ -128,10 +132,10 @@ class StepRun:
         status = "complete"
         try:
             outputs = await self._limited(inputs)
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            self._tell(started, time.perf_counter() - clock, "cancelled", "cancelled")
-            raise
-        except Exception as problem:
+        except BaseException as problem:
+            if _ends_the_run(problem, self.context):
+                self._tell(started, time.perf_counter() - clock, "cancelled", "cancelled")
+                raise
             error, status = problem, "failed"
             self._tell_error(problem)
             if self.item.on_error == "fallback":
@@ -172,10 +176,22 @@ class StepRun:
         limit = self.context.remaining(self.item.timeout)
         if limit is None:
             return await self._work(inputs)
+        if limit <= 0:
+            raise PipelineError(
+                f"Step {self.name!r} was not begun: the run's deadline had passed.",
+                step=self.name,
+                hint="Give the run more time.",
+            )
+        if self.item.pool is not None:
+            # The pool ends the worker at the limit; waiting for a worker counts against the deadline all the same.
+            limit = self.context.remaining(None)
+        clock = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit):
+            async with clock:
                 return await self._work(inputs)
         except TimeoutError as error:
+            if not clock.expired():
+                raise
             own = self.item.timeout is not None and limit == self.item.timeout
             raise PipelineError(
                 f"Step {self.name!r} did not finish within {'its timeout' if own else 'what was left of the deadline'} "
@@ -188,7 +204,7 @@ class StepRun:
         target = self.context.modules.get(self.name, self.item.target)
         if isinstance(target, Operation):
             return await self._operation(target, inputs)
-        return await self._candidate(Candidate(label(target), target, self.item.pool), inputs)
+        return await self._candidate(Candidate(label(target), lambda: target, self.item.pool), inputs)
 
     async def _operation(self, operation: Operation, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run the router's choice; when it fails, the next implementation."""
@@ -219,19 +235,26 @@ class StepRun:
 
     async def _candidate(self, candidate: Candidate, inputs: Mapping[str, Any]) -> dict[str, Any]:
         self.implementation = candidate.name
-        module = is_dspy_module(candidate.target)
+        target = candidate.make()
+        module = is_dspy_module(target)
         self.context.event("dspy.execute" if module else "native.execute", self.span_id, self.name, pool=candidate.pool)
-        contract = module_contract(candidate.target)[0] if module else None
+        contract = module_contract(target)[0] if module else None
         if contract is not None:
             contract.validate_inputs({k: v for k, v in inputs.items() if k in contract.inputs})
         if candidate.pool is not None:
-            value = await self._on_pool(candidate, inputs, module)
+            value = await self._on_pool(candidate.pool, target, inputs, module)
         elif module:
-            value = await self._module(candidate.target, inputs)
+            value = await self._module(target, inputs)
         else:
-            value = await self._function(candidate.target, inputs)
+            value = await self._function(target, inputs)
         if not module:
             return self._checked(split_result(self.name, self.shape, value))
+        if not callable(getattr(value, "items", None)):
+            raise PipelineError(
+                f"Step {self.name!r}: {type(target).__name__} returned {type(value).__name__}, not a dspy.Prediction.",
+                step=self.name,
+                hint="Return dspy.Prediction(field=…) from forward().",
+            )
         outputs = dict(value.items())
         missing = [f for f in self.shape.outputs if f not in outputs]
         if missing:
@@ -246,21 +269,26 @@ class StepRun:
         return outputs
 
     async def _function(self, function: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
-        scope = self.context.scope
-        if inspect.iscoroutinefunction(function):
-            with scope(self.span_id, self.name):
-                return await self.context.finish(function(**inputs))
+        context, force = self.context, _names_dspy(function)
+        if is_async(function):
+            with context.scope(self.span_id, self.name, force):
+                return await context.finish(function(**inputs))
 
         def work() -> Any:
-            with scope(self.span_id, self.name):
+            with context.scope(self.span_id, self.name, force):
                 return function(**inputs)
 
         value = await self._in_thread(work)
-        return await self.context.finish(_awaited(value)) if inspect.isawaitable(value) else value
+        if not inspect.isawaitable(value):
+            return value
+        with context.scope(self.span_id, self.name, force):
+            return await context.finish(_awaited(value))
 
     async def _module(self, module: Any, inputs: Mapping[str, Any]) -> Any:
         context = self.context
         with context.scope(self.span_id, self.name, force=True):
+            if not has_forward(module):
+                return await context.finish(module.acall(**inputs))
             # An engine in this process answers at once: one thread costs less than the three hops of acall.
             if context.wait is None and _runs_async(module) and not is_simulated(context.lm()):
                 return await module.acall(**inputs)
@@ -272,33 +300,52 @@ class StepRun:
         surroundings = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.context.executor, surroundings.run, work)
 
-    async def _on_pool(self, candidate: Candidate, inputs: Mapping[str, Any], module: bool) -> Any:
+    async def _on_pool(self, name: str, target: Any, inputs: Mapping[str, Any], module: bool) -> Any:
         context = self.context
-        pool = context.pool(candidate.pool or "")
         trace = _active_trace() if module else None
-        errand = Errand(context.run_id, self.span_id, self.name, _travelling_lm(context, module), trace is not None)
+        lm = _travelling_lm(context, module)
+        errand = Errand(
+            context.run_id, self.span_id, self.name, lm, _adapter() if lm else None, trace is not None, context.allowance()
+        )
         tags = {"run_id": context.run_id, "span_id": self.span_id, "step": self.name}
         limit = context.remaining(self.item.timeout)
-        work = pool.call(RemoteTarget(candidate.target, module), dict(inputs), errand, timeout=limit, tags=tags)
+        work = context.pool(name).call(
+            RemoteTarget(target, module), dict(inputs), errand, timeout=limit, label=self.name, tags=tags
+        )
         reply: Reply = await context.finish(work)
+        self.worker = f"{name}, pid {reply.pid}"
         for record in reply.records:
             context.emit(record)
         if trace is not None:
-            own = dict(candidate.target.named_predictors())
-            trace.extend((own[name], given, made) for name, given, made in reply.trace if name in own)
+            own = dict(target.named_predictors())
+            trace.extend((own[predictor], given, made) for predictor, given, made in reply.trace if predictor in own)
         if reply.error is not None:
             raise reply.error
         return reply.value
 
-    async def _fall_back(self, inputs: Mapping[str, Any], problem: Exception) -> tuple[str, dict[str, Any], BaseException]:
+    async def _fall_back(self, inputs: Mapping[str, Any], problem: BaseException) -> tuple[str, dict[str, Any], BaseException]:
         fallback = self.item.fallback
         try:
-            value = await self._function(fallback, inputs) if callable(fallback) else fallback
+            if callable(fallback):
+                outputs = await self._candidate(Candidate("fallback", lambda: fallback), inputs)
+            else:
+                outputs = constant_outputs(self.name, self.shape, fallback)
             self.implementation = "fallback"
-            return "fallback", split_result(self.name, self.shape, value), problem
+            return "fallback", outputs, problem
         except Exception as error:
             error.__cause__ = problem
             return "failed", {}, error
+
+
+def _ends_the_run(problem: BaseException, context: RunContext) -> bool:
+    """Tell a cancelled run or an interrupt apart from the step's own failure, of whatever kind that is."""
+    if isinstance(problem, asyncio.CancelledError):
+        # The step's code may await something it cancelled itself.
+        task = asyncio.current_task() if context.wait is None else None
+        return task is not None and task.cancelling() > 0
+    if isinstance(problem, KeyboardInterrupt):
+        return context.wait is not None
+    return not isinstance(problem, Exception | SystemExit)
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:
@@ -315,6 +362,17 @@ def _runs_async(module: Any) -> bool:
             if method in vars(kind):
                 owners.setdefault(method, depth)
     return "aforward" in owners and owners["aforward"] <= owners.get("forward", len(type(module).__mro__))
+
+
+def _names_dspy(function: Callable[..., Any]) -> bool:
+    """Say whether a function imports or names DSPy itself, so that its first call finds the model in use as well."""
+    return "dspy" not in sys.modules and "dspy" in getattr(getattr(function, "__code__", None), "co_names", ())
+
+
+def _adapter() -> Any:
+    import dspy
+
+    return dspy.settings.adapter
 
 
 def _active_trace() -> list[Any] | None:

@@ -168,6 +168,23 @@ def split_result(name: str, shape: Shape, value: Any) -> dict[str, Any]:
     return {f: found[f] for f in shape.outputs}
 
 
+def constant_outputs(name: str, shape: Shape, value: Any) -> dict[str, Any]:
+    """Return a fallback that is no function as output fields: a mapping of exactly these fields, or the one field's value.
+
+    Raises:
+        PipelineError: a field is missing or of the wrong type.
+    """
+    if isinstance(value, Mapping) and set(value) == set(shape.outputs):
+        outputs = dict(value)
+    else:
+        outputs = split_result(name, shape, value)
+    for field, given in outputs.items():
+        why = misfit(shape.outputs[field].type, given)
+        if why is not None:
+            raise PipelineError(f"Step {name!r}: the fallback's field {field!r} does not fit: {why}.", step=name)
+    return outputs
+
+
 @functools.lru_cache(maxsize=1024)
 def _adapter(annotation: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
@@ -202,6 +219,8 @@ def misfit(annotation: Any, value: Any) -> str | None:
         found = repr(value)
         found = found if len(found) <= 80 else found[:77] + "..."
         return f"expected {type_name(annotation)}, found {found} ({type(value).__name__}{': at ' + where if where else ''})"
+    except Exception as error:  # a validator of the user's own
+        return f"{type_name(annotation)} could not be checked: {type(error).__name__}: {error}"
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from dspex_lab.errors import PipelineError
 from dspex_lab.pipelines._pipeline import Pipeline
-from dspex_lab.pipelines._step import is_dspy_module
+from dspex_lab.pipelines._step import Operation, is_dspy_module
 
 
 class Runner(Protocol):
@@ -60,10 +60,11 @@ def _module_class() -> type[Any]:
             self._lab = _Reference(lab)
             self._attributes = {}
             for name, item in pipeline.steps.items():
-                if is_dspy_module(item.target):
-                    # A step may be called like one of Module's own methods.
-                    self._attributes[name] = f"{name}_" if hasattr(dspy.Module, name) or name == "pipeline" else name
-                    setattr(self, self._attributes[name], item.target)
+                module = _module_of(item.target)
+                if module is not None:
+                    # A step may be called like something every Module has.
+                    self._attributes[name] = f"{name}_" if hasattr(self, name) else name
+                    setattr(self, self._attributes[name], module)
 
         def step_modules(self) -> dict[str, Any]:
             """Return the DSPy modules by step name, as they are in this program."""
@@ -78,13 +79,27 @@ def _module_class() -> type[Any]:
             return self._prediction(await self._lab.get().arun(self, inputs))
 
         def _prediction(self, result: Any) -> Any:
-            result.raise_for_status()
+            # A step that fell back or went on without is no failure as long as every field came.
+            if set(self.pipeline.outputs) - set(result.outputs):
+                result.raise_for_status()
             return dspy.Prediction(**result.outputs)
 
         def __repr__(self) -> str:
             return f"PipelineModule({self.pipeline!r})"
 
     return PipelineModule
+
+
+def _module_of(target: Any) -> Any:
+    """Return the DSPy module of a step, made for a routed operation, so that an optimizer sees it; None for a function."""
+    import dspy
+
+    if is_dspy_module(target):
+        return target
+    if isinstance(target, Operation):
+        made = {"predict": dspy.Predict, "chain_of_thought": dspy.ChainOfThought}.get(target.name)
+        return made(target.signature.to_dspy()) if made is not None else None
+    return None
 
 
 def make_module(pipeline: Pipeline, lab: Runner | None) -> Any:

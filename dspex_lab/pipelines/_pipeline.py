@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import linecache
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from dspex_lab.errors import PipelineError, SignatureError, did_you_mean
-from dspex_lab.pipelines._fields import Shape, StepField, misfit, type_name
+from dspex_lab.pipelines._fields import Shape, StepField, constant_outputs, misfit, type_name
 from dspex_lab.pipelines._graph import Graph, build
-from dspex_lab.pipelines._step import Step, as_step, label, step_shape
+from dspex_lab.pipelines._step import Step, as_step, is_async, label, step_shape
 
 
 class Pipeline:
@@ -37,6 +36,9 @@ class Pipeline:
         self.name = name
         self.steps: dict[str, Step] = {n: as_step(value, n) for n, value in steps.items()}
         self.shapes: dict[str, Shape] = {n: step_shape(n, s) for n, s in self.steps.items()}
+        for n, s in self.steps.items():
+            if s.on_error == "fallback" and not callable(s.fallback):
+                constant_outputs(n, self.shapes[n], s.fallback)
         replacing = frozenset(n for n, s in self.steps.items() if s.replaces)
         self.structure: Graph = build(self.shapes, replacing)
         self.inputs: dict[str, StepField] = {f: self._input(f) for f in self.structure.inputs}
@@ -47,9 +49,7 @@ class Pipeline:
     @property
     def plain(self) -> bool:
         """Say whether a run may happen in one thread: one step after the other, none on a pool, async or with a timeout."""
-        return self.structure.sequential and not any(
-            s.pool or s.timeout or inspect.iscoroutinefunction(s.target) for s in self.steps.values()
-        )
+        return self.structure.sequential and not any(s.pool or s.timeout or is_async(s.target) for s in self.steps.values())
 
     @property
     def uses_lm(self) -> bool:
@@ -195,24 +195,37 @@ def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> P
     lines: dict[str, tuple[int, int]] = {}
     scope = dict(namespace)
     for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
-        code = compile(ast.Module([node], []), filename, "exec")
+        target = _step_target(name, node, source)
         try:
-            exec(code, scope)  # noqa: S102 - it is the user's own cell
+            exec(compile(ast.Module([node], []), filename, "exec"), scope)  # noqa: S102 - it is the user's own cell
         except Exception as error:
             if getattr(error, "line", None) is None and isinstance(error, PipelineError | SignatureError):
                 raise error.at(source, node.lineno, node.col_offset + 1) from error.__cause__
             raise PipelineError(f"The pipeline {name!r}: {type(error).__name__}: {error}").at(
                 source, node.lineno, node.col_offset + 1
             ) from error
-        if isinstance(target, ast.Name) and not target.id.startswith("_"):
-            if target.id in steps:
-                raise PipelineError(f"The step {target.id!r} is assigned twice.", step=target.id, hint="Rename one.").at(
+        if target is not None and not target.startswith("_"):
+            if target in steps:
+                raise PipelineError(f"The step {target!r} is assigned twice.", step=target, hint="Rename one.").at(
                     source, node.lineno, node.col_offset + 1
                 )
-            steps[target.id] = scope[target.id]
-            lines[target.id] = (node.lineno, node.col_offset + 1)
+            steps[target] = scope[target]
+            lines[target] = (node.lineno, node.col_offset + 1)
     return _located(name, steps, lines, source)
+
+
+def _step_target(name: str, node: ast.stmt, source: str) -> str | None:
+    """Return the name an assignment gives a step, None for any other statement; no step may be lost unsaid."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        return node.target.id
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+        raise PipelineError(
+            f"The pipeline {name!r}: an assignment here makes one step under one name.",
+            hint="Write STEP = function, one to a line.",
+        ).at(source, node.lineno, node.col_offset + 1)
+    return None
 
 
 def _located(name: str, steps: dict[str, Any], lines: dict[str, tuple[int, int]], source: str) -> Pipeline:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import os
 import pickle
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex_lab.errors import PipelineError
+from dspex_lab.errors import BudgetExceeded, PipelineError
 from dspex_lab.events import Event, LMCall, Record
-from dspex_lab.lms import CONTEXT_KEY, Recorder, from_portable, install
+from dspex_lab.lms import CONTEXT_KEY, Recorder, from_portable, install, portable
+from dspex_lab.pipelines._context import Usage
 from dspex_lab.pipelines._result import describe
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """The surroundings of one execution: the ids its records carry and the model it uses (without its secret)."""
+    """The surroundings of one execution: the ids its records carry, the model (without its secret) and adapter it uses.
+
+    ``allowance`` is what it may spend in US dollars; ``trace`` asks for the trace of its predictors.
+    """
 
     run_id: str
     span_id: str
     step: str
     lm: dict[str, Any] | None = None
+    adapter: Any = None
     trace: bool = False
+    allowance: float | None = None
 
 
 @dataclass(slots=True)
@@ -32,6 +41,7 @@ class Reply:
     ``trace`` holds, for each predictor that ran, its name in the module, its inputs and its prediction.
     """
 
+    pid: int
     value: Any = None
     error: BaseException | None = None
     records: list[Record] = field(default_factory=list)
@@ -44,16 +54,47 @@ class RemoteTarget:
     def __init__(self, target: Callable[..., Any], is_module: bool) -> None:
         self.target = target
         self.is_module = is_module
+        self.lms: dict[str, dict[str, Any]] = {}
+        if is_module:
+            own = [(n, m) for n, m in target.named_sub_modules() if getattr(m, "lm", None) is not None]  # type: ignore[attr-defined]
+            if own:
+                # A model of a predictor's own would take its key and its history along.
+                self.lms = {name: portable(module.lm) for name, module in own}
+                self.target = target.deepcopy()  # type: ignore[attr-defined]
+                for name, module in self.target.named_sub_modules():  # type: ignore[attr-defined]
+                    if name in self.lms:
+                        module.lm = None
 
     def __call__(self, inputs: Mapping[str, Any], errand: Errand) -> Reply:
-        reply = Reply()
+        reply = Reply(os.getpid())
         if errand.lm is None:
             return self._run(inputs, reply)
         import dspy
 
         install()
-        recorder = Recorder(reply.records.append, errand.run_id, errand.span_id, errand.step)
-        settings: dict[str, Any] = {"lm": from_portable(errand.lm), CONTEXT_KEY: recorder, "trace": []}
+        for name, module in self.target.named_sub_modules() if self.lms else ():  # type: ignore[attr-defined]
+            if name in self.lms:
+                module.lm = from_portable(self.lms[name])
+        spent = Usage()
+
+        def emit(record: Record) -> None:
+            if isinstance(record, LMCall):
+                spent.add(record)
+            reply.records.append(record)
+
+        def guard() -> None:
+            if errand.allowance is not None and (spent.unknown_cost or (spent.cost or 0.0) >= errand.allowance):
+                raise BudgetExceeded(
+                    "What the run's budget leaves for this step is spent.", hint="Raise RunOptions(budget=...)."
+                )
+
+        recorder = Recorder(emit, errand.run_id, errand.span_id, errand.step, guard)
+        settings: dict[str, Any] = {
+            "lm": from_portable(errand.lm),
+            "adapter": errand.adapter,
+            CONTEXT_KEY: recorder,
+            "trace": [],
+        }
         with dspy.context(**settings):
             self._run(inputs, reply)
             if errand.trace and self.is_module:
@@ -63,13 +104,18 @@ class RemoteTarget:
 
     def _run(self, inputs: Mapping[str, Any], reply: Reply) -> Reply:
         try:
-            reply.value = self.target(**inputs)
+            value = self.target(**inputs)
+            reply.value = asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
         except Exception as error:
             # The records of what was already paid for come home with the error.
             if not any(isinstance(r, Event | LMCall) for r in reply.records):
                 raise
             reply.error = _carried(error)
         return reply
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
 
 
 def _carried(error: Exception) -> Exception:

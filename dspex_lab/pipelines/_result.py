@@ -75,8 +75,9 @@ class Result:
         failed = next((s for s in self.steps.values() if s.error is not None), None)
         step, cause = (failed.name, failed.error) if failed else (None, None)
         kept = [s.name for s in self.steps.values() if s.status == "complete"]
+        what = cause.message if isinstance(cause, DspexError) else describe(cause)
         error = PipelineError(
-            f"Run {self.run_id} is {self.status}: step {step!r} failed: {describe(cause)}",
+            f"Run {self.run_id} is {self.status}: step {step!r} failed: {what}",
             step=step,
             outcomes=self.steps,
             hint=f"Kept: the outputs of {', '.join(map(repr, kept))}." if kept else getattr(cause, "hint", None),

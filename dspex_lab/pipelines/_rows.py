@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,17 @@ from dspex_lab.pipelines._pipeline import Pipeline
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What a map says of each row, beside the pipeline's own fields.
+ROW_COLUMNS = ("status", "error", "run_id")
+
 _SUFFIXES = (".csv", ".parquet", ".jsonl", ".ndjson")
 
 
-def read_rows(data: Any) -> pd.DataFrame:
+def read_rows(data: Any, text: Sequence[str] = ()) -> pd.DataFrame:
     """Return ``data`` as a data frame with a fresh index.
 
     Args:
+        text: columns of a CSV file that hold text, also where it looks like numbers ("00501").
         data: a DataFrame, the path of a ``.csv``, ``.parquet`` or ``.jsonl`` file, or a list of dicts.
 
     Raises:
@@ -28,7 +33,7 @@ def read_rows(data: Any) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         return data.reset_index(drop=True)
     if isinstance(data, str | Path):
-        return _read_file(Path(data))
+        return _read_file(Path(data), text)
     try:
         return pd.DataFrame(list(data))
     except (TypeError, ValueError) as error:
@@ -38,7 +43,7 @@ def read_rows(data: Any) -> pd.DataFrame:
         ) from error
 
 
-def _read_file(path: Path) -> pd.DataFrame:
+def _read_file(path: Path, text: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     suffix = path.suffix.lower()
@@ -50,7 +55,10 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise PipelineError(f"There is no file {path} (looked in {path.parent.resolve()}).{near}", hint="Check the path.")
     try:
         if suffix == ".csv":
-            return pd.read_csv(path)
+            # Only an empty field is missing: "None" and "N/A" are words a column may hold. Whole numbers stay whole.
+            kinds = dict.fromkeys(text, str)
+            frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=kinds, dtype_backend="numpy_nullable")
+            return frame.astype({c: object for c in frame.columns if isinstance(frame[c].dtype, pd.StringDtype)})
         if suffix == ".parquet":
             return pd.read_parquet(path)
         return pd.read_json(path, lines=True)
@@ -67,6 +75,15 @@ def check_columns(pipeline: Pipeline, frame: pd.DataFrame) -> list[str]:
         PipelineError: a required input has no column, or there are no rows.
     """
     columns = [str(c) for c in frame.columns]
+    if len(set(columns)) < len(columns):
+        twice = next(c for c in columns if columns.count(c) > 1)
+        raise PipelineError(f"The data has two columns {twice!r}.", hint="Rename one.")
+    taken = [f for f in pipeline.outputs if f in ROW_COLUMNS]
+    if taken:
+        raise PipelineError(
+            f"The pipeline {pipeline.name!r} gives a field {taken[0]!r}, which in a map is the name of a column of its own.",
+            hint="Rename the field.",
+        )
     missing = [n for n, f in pipeline.inputs.items() if f.required and n not in columns]
     if missing:
         first = missing[0]
@@ -109,5 +126,11 @@ def check_labels(frame: pd.DataFrame, text: str, label: str, source: str) -> Non
 
 
 def row_inputs(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
-    """Return one row's inputs as plain Python values."""
-    return {n: v.item() if hasattr(v, "item") and not hasattr(v, "__len__") else v for n, v in zip(names, values, strict=True)}
+    """Return one row's inputs as plain Python values; what is missing is None."""
+    import pandas as pd
+
+    return {n: None if pd.api.types.is_scalar(v) and pd.isna(v) else _plain(v) for n, v in zip(names, values, strict=True)}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value

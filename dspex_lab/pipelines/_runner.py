@@ -7,16 +7,16 @@ import contextvars
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dspex_lab.errors import DspexError
 from dspex_lab.events import Record, RunOptions, RunRecord, Span, new_id
-from dspex_lab.lms import describe as describe_lm
 from dspex_lab.lms import install, is_simulated
-from dspex_lab.pipelines._context import Decide, RunContext, Submit
+from dspex_lab.pipelines._context import Decide, RunContext, Submit, Usage, enclosing
 from dspex_lab.pipelines._engine import drive, execute
 from dspex_lab.pipelines._pipeline import Pipeline
-from dspex_lab.pipelines._result import Result, describe, status_of, total
+from dspex_lab.pipelines._result import Result, StepOutcome, describe, status_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ class Runner:
     """Runs pipelines on the event loop it is called on.
 
     Args:
+        owner: the Lab's id.
         tell: takes each record; called on the loop's thread and, for LM calls, in the thread that made the call.
         executor: where sync code runs.
         decide: the router.
@@ -38,6 +39,7 @@ class Runner:
 
     def __init__(
         self,
+        owner: str,
         tell: Callable[[Record], None],
         executor: Executor,
         decide: Decide,
@@ -45,12 +47,18 @@ class Runner:
         lm: Callable[[], Any],
         wait: Callable[[Coroutine[Any, Any, Any]], Any],
     ) -> None:
+        self.owner = owner
         self.tell = tell
         self.executor = executor
         self.decide = decide
         self.pool = pool
         self.lm = lm
         self.wait = wait
+
+    def bounded(self, options: RunOptions) -> bool:
+        """Say whether a run begun here would have a deadline, its own or that of the run it is started in."""
+        outer = enclosing(self.owner)
+        return options.deadline is not None or (outer is not None and outer[0].deadline is not None)
 
     async def run(
         self,
@@ -60,28 +68,34 @@ class Runner:
         options: RunOptions,
         *,
         kind: str = "run",
-        parent_id: str | None = None,
+        outer: tuple[RunContext, str] | None = None,
         row_index: int | None = None,
         here: bool = False,
     ) -> Result:
         """Run ``pipeline`` once; with ``here`` in this very thread (see :func:`drive`), else on this event loop."""
         started, clock = time.time(), time.perf_counter()
-        context = self._context(modules, options)
+        if outer is None and (outer := enclosing(self.owner)) is not None:
+            kind = "nested"
+        context = self._context(modules, options, outer[0] if outer else None)
         context.wait = self.wait if here else None
-        if kind != "row":
+        if kind == "run":
             context.event("run.start", context.span_id, None, kind=kind, name=pipeline.name)
-        outcomes: dict[str, Any] = {}
+        given = snapshot(inputs)
+        outcomes: dict[str, StepOutcome] = {}
         status = "cancelled"
         try:
-            outcomes = await execute(pipeline, inputs, context)
+            await execute(pipeline, inputs, context, outcomes)
             status = status_of(outcomes)
         finally:
             seconds = time.perf_counter() - clock
             result = self._result(pipeline, context, outcomes, status, seconds)
-            self._close_run(result, status, context, inputs, started, options, (kind, parent_id, row_index))
+            self._close_run(result, status, context, given, started, options, (kind, outer, row_index))
         return result
 
-    def _context(self, modules: Mapping[str, Any], options: RunOptions) -> RunContext:
+    def _context(self, modules: Mapping[str, Any], options: RunOptions, outer: RunContext | None = None) -> RunContext:
+        deadline = None if options.deadline is None else time.monotonic() + options.deadline
+        if outer is not None and outer.deadline is not None:
+            deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
         lms: list[Any] = []
 
         def lm() -> Any:
@@ -92,6 +106,7 @@ class Runner:
             return lms[0]
 
         return RunContext(
+            owner=self.owner,
             run_id=new_id(),
             span_id=new_id(),
             tell=self.tell,
@@ -101,17 +116,18 @@ class Runner:
             lm=lm,
             modules=modules,
             pin=options.pin,
-            deadline=None if options.deadline is None else time.monotonic() + options.deadline,
+            deadline=deadline,
             budget=options.budget,
+            usage=Usage(outer.usage if outer else None),
+            outer=outer,
         )
 
     def _result(self, pipeline: Pipeline, context: RunContext, outcomes: dict[str, Any], status: str, seconds: float) -> Result:
         outputs: dict[str, Any] = {}
         for name, shape in pipeline.shapes.items():
-            if name in outcomes:
+            if name in outcomes and outcomes[name].status != "skipped":
                 outputs.update({f: outcomes[name].outputs[f] for f in shape.outputs if f in outcomes[name].outputs})
         usage = context.usage
-        used = usage.prompt_tokens is not None or usage.simulated or usage.cost is not None or usage.unknown_cost
         return Result(
             status=status,  # type: ignore[arg-type]
             outputs=outputs,
@@ -120,8 +136,8 @@ class Runner:
             seconds=seconds,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
-            cost=None if usage.unknown_cost else usage.cost,
-            lm=describe_lm(context.lm()) if used else None,
+            cost=usage.known_cost,
+            lm=", ".join(usage.models) or None,
             simulated=usage.simulated,
             name=pipeline.name,
         )
@@ -134,14 +150,17 @@ class Runner:
         inputs: Mapping[str, Any],
         started: float,
         options: RunOptions,
-        place: tuple[str, str | None, int | None],
+        place: tuple[str, tuple[RunContext, str] | None, int | None],
     ) -> None:
-        kind, parent_id, row_index = place
+        kind, outer, row_index = place
+        parent_id, parent_span = (outer[0].run_id, outer[1]) if outer else (None, None)
         failed = next((s for s in result.steps.values() if s.error is not None), None)
         error = describe(failed.error) if failed else None
         emit = self.tell
-        emit(Span(context.span_id, parent_id, result.run_id, "run", result.name, started, result.seconds, status, error=error))
-        if kind != "row":
+        emit(
+            Span(context.span_id, parent_span, result.run_id, "run", result.name, started, result.seconds, status, error=error)
+        )
+        if kind == "run":
             name = "run.stop" if status in ("complete", "partial") else "run.error"
             context.event(name, context.span_id, None, status=status, seconds=result.seconds)
         emit(
@@ -178,17 +197,20 @@ class Runner:
         told: Callable[[], object],
     ) -> list[Result | DspexError]:
         """Run ``pipeline`` on every row, ``width`` at once, and call ``told`` after each, on the loop's thread."""
-        context = self._context(modules, options)
+        found = enclosing(self.owner)
+        context = self._context(modules, options, found[0] if found else None)
+        # What bounds the map bounds all its rows together.
+        of_row = replace(options, deadline=None, budget=None)
         started, clock = time.time(), time.perf_counter()
         context.event("run.start", context.span_id, None, kind="map", name=pipeline.name, rows=len(rows))
         results: list[Any] = [None] * len(rows)
-        here = pipeline.plain and options.deadline is None and (not pipeline.uses_lm or is_simulated(context.lm()))
+        here = pipeline.plain and context.deadline is None and (not pipeline.uses_lm or is_simulated(context.lm()))
         todo = iter(enumerate(rows))
         status = "cancelled"
 
         async def worker() -> None:
             for index, row in todo:
-                results[index] = await self._row(pipeline, modules, row, index, context, options, here)
+                results[index] = await self._row(pipeline, modules, row, index, context, of_row, here)
                 told()
 
         try:
@@ -221,7 +243,9 @@ class Runner:
             self.tell(refused)
             error.run_id = refused.run_id  # type: ignore[attr-defined]
             return error
-        work = self.run(pipeline, modules, given, options, kind="row", parent_id=context.run_id, row_index=index, here=here)
+        work = self.run(
+            pipeline, modules, given, options, kind="row", outer=(context, context.span_id), row_index=index, here=here
+        )
         if not here:
             return await work
         # One hop into a thread for the whole row instead of one for each of its steps.
@@ -241,10 +265,9 @@ class Runner:
         done = [r for r in results if isinstance(r, Result)]
         counts = {s: sum(r.status == s for r in done) for s in _DONE}
         counts["failed"] += sum(isinstance(r, DspexError) for r in results)
-        costs = [r.cost for r in done if r.lm is not None]
         summary = {"rows": len(results), "done": sum(r is not None for r in results), **counts}
         context.event("run.stop" if status != "cancelled" else "run.error", context.span_id, None, status=status, **summary)
-        model = next((r.lm for r in done if r.lm), None)
+        usage = context.usage
         self.tell(Span(context.span_id, None, context.run_id, "run", pipeline.name, started, seconds, status))
         self.tell(
             RunRecord(
@@ -256,19 +279,26 @@ class Runner:
                 started=started,
                 seconds=seconds,
                 outputs=summary,
-                lm=model,
-                simulated=any(r.simulated for r in done),
-                prompt_tokens=total(*(r.prompt_tokens for r in done)),
-                completion_tokens=total(*(r.completion_tokens for r in done)),
-                cost=None if not costs or None in costs else sum(c for c in costs if c is not None),
+                lm=", ".join(usage.models) or None,
+                simulated=usage.simulated,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cost=usage.known_cost,
                 session=options.session,
                 tags=options.tags,
             )
         )
 
 
+def snapshot(value: Any) -> Any:
+    """Return ``value`` with its dicts and lists copied, so that a step that changes its inputs does not change the record."""
+    if isinstance(value, Mapping):
+        return {k: snapshot(v) for k, v in value.items()}
+    return [snapshot(v) for v in value] if isinstance(value, list) else value
+
+
 def join_rows(frame: pd.DataFrame, pipeline: Pipeline, results: list[Any]) -> pd.DataFrame:
-    """Return the rows with what came of each."""
+    """Return the rows with what came of each; a column of the data that has an output's name becomes ``NAME_given``."""
     import pandas as pd
 
     done = [r if isinstance(r, Result) else None for r in results]
@@ -277,4 +307,4 @@ def join_rows(frame: pd.DataFrame, pipeline: Pipeline, results: list[Any]) -> pd
     columns["error"] = [describe(r.error if isinstance(r, Result) else r) or None for r in results]
     columns["run_id"] = [r.run_id for r in results]
     made = pd.DataFrame(columns, index=frame.index)
-    return pd.concat([frame[[c for c in frame.columns if c not in made.columns]], made], axis=1)
+    return pd.concat([frame.rename(columns={c: f"{c}_given" for c in frame.columns if c in made.columns}), made], axis=1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,8 +13,6 @@ from typing import Any, Literal
 from dspex_lab.errors import PipelineError
 from dspex_lab.pipelines._fields import Shape, StepField, function_shape
 from dspex_lab.signatures import MISSING, Signature, signature
-
-_contracts: weakref.WeakKeyDictionary[Any, Signature] = weakref.WeakKeyDictionary()
 
 OnError = Literal["stop", "continue", "fallback"]
 
@@ -73,7 +71,7 @@ class Step:
 
     def with_target(self, target: Any) -> Step:
         """Return the same step doing ``target``."""
-        return replace(self, target=target)
+        return replace(self, target=target, kind=_kind(target, self.name))
 
 
 def is_dspy_module(value: Any) -> bool:
@@ -121,6 +119,11 @@ def step(
         raise PipelineError(
             f"timeout={timeout!r} is not a number of seconds above 0.", hint="Give seconds, or None for no limit."
         )
+    if pool is not None and isinstance(target, Operation):
+        raise PipelineError(
+            "A routed operation has no pool of its own.",
+            hint='Pin it: RunOptions(pin={"predict": "pool"}), or give a dspy module.',
+        )
     return Step(target, _kind(target, name), name, pool, timeout, on_error, fallback, replaces, tuple(outputs))
 
 
@@ -129,6 +132,12 @@ def _kind(target: Any, name: str | None) -> str:
         return "operation"
     if is_dspy_module(target):
         return "dspy"
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise PipelineError(
+            f"{'Step ' + repr(name) if name else 'A step'} is a generator, whose values nobody would take.",
+            step=name,
+            hint="Return a list.",
+        )
     if callable(target) and not isinstance(target, type):
         return "native"
     what = f"Step {name!r}" if name else "A step"
@@ -176,12 +185,10 @@ def module_contract(module: Any) -> tuple[Signature | None, tuple[str, ...]]:
     return None, ()
 
 
+@functools.lru_cache(maxsize=512)
 def _known(declared: Any) -> Signature:
     """Return our signature of a DSPy class, made once: with it goes the compiled validator."""
-    found = _contracts.get(declared)
-    if found is None:
-        found = _contracts[declared] = Signature.from_dspy(declared)
-    return found
+    return Signature.from_dspy(declared)
 
 
 def step_shape(name: str, item: Step) -> Shape:
@@ -214,9 +221,22 @@ def step_shape(name: str, item: Step) -> Shape:
     return Shape(own.inputs, {f: StepField(f, info.annotation) for f, info in last.items()})
 
 
+def has_forward(module: Any) -> bool:
+    """Say whether a DSPy module can be called without an event loop."""
+    return inspect.getattr_static(module, "forward", None) is not None
+
+
+def is_async(target: Any) -> bool:
+    """Say whether calling ``target`` gives something to await."""
+    call = inspect.getattr_static(type(target), "__call__", None)
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
+
+
 def _forward_of(module: Any) -> Any:
     # DSPy logs a warning when `forward` is looked up on a module in the ordinary way.
-    found = inspect.getattr_static(module, "forward")
+    found = inspect.getattr_static(module, "forward", None) or inspect.getattr_static(module, "aforward", None)
+    if found is None:
+        raise PipelineError(f"{type(module).__name__} has no forward().", hint="Define forward(self, field, ...).")
     return types.MethodType(found, module) if inspect.isfunction(found) else found
 
 

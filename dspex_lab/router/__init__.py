@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex_lab.errors import ConfigurationError, did_you_mean
@@ -37,7 +38,7 @@ class Router:
         Raises:
             ConfigurationError: nothing can run it, or ``pin`` is not registered for it.
         """
-        able = {i.name: i for i in self.registry.of(operation) if i.can_run(operation, inputs)}
+        able = {i.name: i for i in self.registry.of(operation) if self._can_run(i, operation, inputs)}
         if pin is not None and pin not in able:
             raise ConfigurationError(
                 f"The operation {operation.key!r} cannot be pinned to {pin!r}.{did_you_mean(pin, able)}",
@@ -56,8 +57,16 @@ class Router:
                 hint="Register one: @lab.router.implementation(name).",
             )
         names, reason = _fixed.order([n for n, i in able.items() if not i.on_request] or list(able), pin)
-        candidates = [Candidate(n, self.registry.target(operation, able[n]), able[n].pool) for n in names]
+        candidates = [Candidate(n, partial(self.registry.target, operation, able[n]), able[n].pool) for n in names]
         return candidates, self.strategy, reason
+
+    def _can_run(self, implementation: Implementation, operation: Operation, inputs: Mapping[str, Any]) -> bool:
+        try:
+            return implementation.can_run(operation, inputs)
+        except Exception as error:
+            # Counted as a failure of this one; the others are asked all the same.
+            self.observe(operation, implementation.name, 0.0, error)
+            return False
 
     def observe(self, operation: Operation, implementation: str, seconds: float, error: BaseException | None) -> None:
         """Take note of one execution."""

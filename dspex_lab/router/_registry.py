@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dspex_lab.errors import ConfigurationError, did_you_mean
 from dspex_lab.pipelines import Operation
+
+#: Built functions and modules that are kept; the one used longest ago goes first.
+_KEPT = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +42,7 @@ class Registry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_operation: dict[str, dict[str, Implementation]] = {}
-        self._built: dict[tuple[str, str, Any], Any] = {}
+        self._built: OrderedDict[tuple[Implementation, Any], Any] = OrderedDict()
 
     def add(self, operation: str, implementation: Implementation, *, first: bool = False) -> None:
         """Register an implementation; one of the same name is replaced and keeps its place unless ``first``."""
@@ -49,7 +53,6 @@ class Registry:
                 self._by_operation[operation] = {implementation.name: implementation, **known}
             else:
                 known[implementation.name] = implementation
-            self._built = {k: v for k, v in self._built.items() if k[:2] != (operation, implementation.name)}
 
     def remove(self, operation: str, name: str) -> None:
         """Take an implementation out.
@@ -78,12 +81,15 @@ class Registry:
 
     def target(self, operation: Operation, implementation: Implementation) -> Any:
         """Return the built function or module, made once per signature."""
-        key = (operation.name, implementation.name, operation.signature)
+        key = (implementation, operation.signature)
         with self._lock:
             if key in self._built:
+                self._built.move_to_end(key)
                 return self._built[key]
         made = implementation.build(operation.signature)
         with self._lock:
+            if len(self._built) >= _KEPT:
+                self._built.popitem(last=False)
             return self._built.setdefault(key, made)
 
     def _unknown(self, operation: str, name: str) -> ConfigurationError:

@@ -23,7 +23,7 @@ def runs(store: Store, limit: int = 50) -> pd.DataFrame:
     """
     return store.query(
         """
-        WITH latest AS (SELECT * FROM runs WHERE kind <> 'row' ORDER BY started DESC, run_id DESC LIMIT $limit),
+        WITH latest AS (SELECT * FROM runs WHERE kind IN ('run', 'map') ORDER BY started DESC, run_id DESC LIMIT $limit),
         parts AS (
             SELECT parent_id, count(*) AS rows, count(*) FILTER (status NOT IN ('complete', 'partial')) AS rows_failed
             FROM runs WHERE kind = 'row' AND parent_id IN (SELECT run_id FROM latest) GROUP BY parent_id

@@ -26,14 +26,14 @@ def run_totals(
     """
     return store.query(
         """
-        SELECT count(*) FILTER (kind <> 'row') AS runs,
-               count(*) FILTER (kind <> 'row' AND status IN ('failed', 'interrupted')) AS failed,
-               count(*) FILTER (kind <> 'row' AND status = 'partial') AS partial,
+        SELECT count(*) FILTER (kind IN ('run', 'map')) AS runs,
+               count(*) FILTER (kind IN ('run', 'map') AND status IN ('failed', 'interrupted')) AS failed,
+               count(*) FILTER (kind IN ('run', 'map') AND status = 'partial') AS partial,
                count(*) FILTER (kind = 'row') AS rows,
                count(*) FILTER (kind = 'row' AND status <> 'complete') AS rows_failed,
-               coalesce(sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)) FILTER (kind <> 'row'), 0)::BIGINT
+               coalesce(sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)) FILTER (kind IN ('run', 'map')), 0)::BIGINT
                    AS tokens,
-               sum(cost) FILTER (kind <> 'row') AS cost,
+               sum(cost) FILTER (kind IN ('run', 'map')) AS cost,
                coalesce(bool_or(simulated), false) AS simulated
         FROM runs
         WHERE ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
@@ -63,7 +63,7 @@ def recent_runs(
         SELECT run_id, kind, name, row_index, status, started, seconds, error, error_step,
                coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0) AS tokens, cost
         FROM runs
-        WHERE (kind = 'row') = $rows::BOOLEAN
+        WHERE (kind = 'row') = $rows::BOOLEAN AND kind <> 'nested'
           AND ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
           AND ($name::VARCHAR IS NULL OR contains(lower(name), lower($name::VARCHAR)))
           AND ($status::VARCHAR IS NULL OR status = $status::VARCHAR)
@@ -140,7 +140,7 @@ def runs_over_time(
         """
         WITH kept AS (
             SELECT started, status FROM runs
-            WHERE kind <> 'map'
+            WHERE kind IN ('run', 'row')
               AND ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
               AND ($name::VARCHAR IS NULL OR contains(lower(name), lower($name::VARCHAR)))
               AND ($status::VARCHAR IS NULL OR status = $status::VARCHAR)

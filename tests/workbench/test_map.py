@@ -138,3 +138,27 @@ def test_progress_is_shown_where_it_is_asked_for(lab: dx.Lab, capsys: pytest.Cap
     told = capsys.readouterr().err
     assert "half: 100%" in told
     assert "2/2" in told
+
+
+def test_nothing_of_the_data_is_lost_to_an_output_of_the_same_name(lab: dx.Lab) -> None:
+    out = lab.map(dx.pipeline("p", label=lambda n: n * 2), [{"n": 1, "label": "gold", "status": "open"}])
+    assert out.iloc[0][["label_given", "status_given", "label", "status"]].tolist() == ["gold", "open", 2, "complete"]
+
+
+def test_names_that_a_map_needs_itself_are_refused(lab: dx.Lab) -> None:
+    with pytest.raises(dx.PipelineError, match="gives a field 'status'"):
+        lab.map(dx.pipeline("p", status=lambda n: n), [{"n": 1}])
+    with pytest.raises(dx.PipelineError, match="two columns 'n'"):
+        lab.map(half, pd.DataFrame([[1, 2]], columns=["n", "n"]))
+
+
+def test_text_stays_text_and_whole_numbers_whole_in_a_csv(lab: dx.Lab, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("code,n\n00501,4\nNone,\nN/A,6\n")
+
+    def take(code: str, n: int) -> str:
+        return f"{code}:{n}"
+
+    out = lab.map(take, "rows.csv")
+    assert list(out["take"][[0, 2]]) == ["00501:4", "N/A:6"]
+    assert out["status"][1] == "failed"
+    assert "expected int, found None" in out["error"][1]

@@ -92,6 +92,66 @@ def test_a_key_given_only_as_an_argument_does_not_travel(pooled: dx.Lab, monkeyp
         assert pooled.run(dx.pipeline("p", there=dx.step(where, pool="general")), x=1).status == "complete"
 
 
-def test_an_unknown_pool_is_refused_by_name(pooled: dx.Lab) -> None:
-    result = pooled.run(dx.pipeline("p", y=dx.step(where, pool="genral")), x=1)
-    assert "Did you mean 'general'" in str(result.error)
+def test_an_unknown_pool_is_refused_by_name_before_anything_runs(pooled: dx.Lab) -> None:
+    ran = []
+    with pytest.raises(dx.ConfigurationError, match="Did you mean 'general'"):
+        pooled.run(dx.pipeline("p", first=lambda x: ran.append(x), y=dx.step(where, pool="genral")), x=1)
+    assert not ran
+
+
+def test_async_functions_run_there_too(pooled: dx.Lab) -> None:
+    async def later(x: int) -> int:
+        return x + 1
+
+    assert pooled.run(dx.pipeline("p", y=dx.step(later, pool="general")), x=1).outputs == {"y": 2}
+
+
+def test_the_worker_is_named(pooled: dx.Lab) -> None:
+    result = pooled.run(dx.pipeline("p", there=dx.step(where, pool="general")), x=1)
+    assert result.steps["there"].worker == f"general, pid {result['pid']}"
+    assert pooled.sql("SELECT worker FROM spans WHERE run_id = ? AND name = 'there'", [result.run_id])["worker"][0]
+
+
+def test_the_adapter_travels(pooled: dx.Lab) -> None:
+    def adapter(x: int) -> str:
+        import dspy
+
+        return type(dspy.settings.adapter).__name__
+
+    with dspy.context(adapter=dspy.JSONAdapter()):
+        assert pooled.run(dx.pipeline("p", y=dx.step(adapter, pool="general")), x=1)["y"] == "JSONAdapter"
+
+
+def test_a_predictors_own_model_travels_without_its_key_and_history(pooled: dx.Lab) -> None:
+    module = dspy.Predict("text -> label: Literal['u', 'v']")
+    module.lm = scripted_lm([{"label": "v"}])
+    module.lm.history.append({"secret": "in the history"})
+    assert pooled.run(dx.pipeline("p", label=dx.step(module, pool="general")), text="x")["label"] == "v"
+    assert module.lm is not None, "the program here keeps its model"
+    module.lm = dspy.LM("openai/gpt-5-mini", api_key="sk-test-0123456789abcdef")
+    result = pooled.run(dx.pipeline("p", label=dx.step(module, pool="general")), text="x")
+    assert isinstance(result.error, dx.LMError)
+    assert "sk-test" not in str(result.error)
+
+
+def test_the_budget_reaches_the_worker(pooled: dx.Lab) -> None:
+    def ask(text: str) -> str:
+        import dspy
+
+        return dspy.Predict("text -> label")(text=text).label
+
+    made = dx.pipeline("p", label=dx.step(ask, pool="general"))
+    result = pooled.run(made, {"text": "x"}, options=dx.RunOptions(budget=0.0))
+    assert isinstance(result.error, dx.BudgetExceeded)
+
+
+def test_a_timeout_ends_the_worker_by_name(pooled: dx.Lab) -> None:
+    def forever(x: int) -> int:
+        import threading
+
+        threading.Event().wait()
+        return x
+
+    result = pooled.run(dx.pipeline("p", y=dx.step(forever, pool="general", timeout=0.3)), x=1)
+    assert isinstance(result.error, dx.TaskTimeout)
+    assert pooled.run(dx.pipeline("p", there=dx.step(where, pool="general")), x=1).status == "complete"

@@ -92,7 +92,12 @@ def test_a_step_that_raises_keeps_the_others_and_the_store_has_it_all(lab: dx.La
     run = lab.sql("SELECT * FROM runs").iloc[0]
     assert (run["status"], run["error_step"], run["error"]) == ("partial", "broken", "ValueError: no 3")
     spans = lab.sql("SELECT name, status FROM spans WHERE kind = 'step' ORDER BY name")
-    assert dict(zip(spans["name"], spans["status"], strict=True)) == {"broken": "failed", "y": "complete", "z": "complete"}
+    assert dict(zip(spans["name"], spans["status"], strict=True)) == {
+        "after": "skipped",
+        "broken": "failed",
+        "y": "complete",
+        "z": "complete",
+    }
     assert "error.native" in set(lab.sql("SELECT name FROM events")["name"])
 
 
