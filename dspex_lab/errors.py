@@ -78,7 +78,9 @@ class DspexError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        return f"{self.message}{'' if self.message.endswith(('.', '?', '!', ':')) else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive the default protocol, and errors cross process boundaries.
@@ -107,7 +109,9 @@ class DspexError(Exception):
         frames = [
             f
             for f in _traceback.extract_tb(cause.__traceback__)
-            if not f.filename.startswith(_PACKAGE) and "site-packages" not in f.filename and "/lib/python3" not in f.filename
+            if not f.filename.startswith((_PACKAGE, "<pipeline", "<magic"))
+            and "site-packages" not in f.filename
+            and "/lib/python3" not in f.filename
         ]
         out = [f"  {_cell_name(f.filename)}:{f.lineno} in {f.name}\n    {f.line}" for f in frames[-3:]]
         return [*out, f"  {type(cause).__name__}: {cause}"] if out else []

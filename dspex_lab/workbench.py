@@ -313,7 +313,7 @@ class Lab:
         width = self.config.concurrency if concurrency is None else concurrency
         if width < 1:
             raise ConfigurationError(f"concurrency={width} is not 1 or more.", key="concurrency", expected="≥ 1", actual=width)
-        rows = [row_inputs(names, values) for values in frame[names].itertuples(index=False, name=None)]
+        rows = [row_inputs(pipeline, names, values) for values in frame[names].itertuples(index=False, name=None)]
         from tqdm import tqdm
 
         shown = sys.stderr.isatty() if progress is None else progress

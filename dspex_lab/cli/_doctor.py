@@ -42,6 +42,7 @@ def findings() -> Iterator[tuple[str, str, str | None]]:
 
 
 def _packages() -> Iterator[tuple[str, str, str | None]]:
+    absent: dict[str, list[str]] = {}
     for requirement in requires("dspex-lab") or []:
         name = re.split(r"[\s<>=!~;\[(]", requirement, maxsplit=1)[0]
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
@@ -53,13 +54,12 @@ def _packages() -> Iterator[tuple[str, str, str | None]]:
             if extra is None:
                 yield MISSING, f"{name} is not installed; the base needs it", f"pip install '{requirement}'"
             else:
-                yield (
-                    NOTE,
-                    f"{name} is not installed; only the extra {extra[1]!r} needs it",
-                    f"pip install 'dspex-lab[{extra[1]}]'",
-                )
+                absent.setdefault(extra[1], []).append(name)
             continue
-        yield OK, f"{name} {found}", None
+        if extra is None:
+            yield OK, f"{name} {found}", None
+    for extra_name, names in absent.items():
+        yield NOTE, f"the extra {extra_name!r} is not installed ({', '.join(names)})", f'pip install "dspex-lab[{extra_name}]"'
 
 
 def _models() -> Iterator[tuple[str, str, str | None]]:

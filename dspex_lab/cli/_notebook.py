@@ -99,12 +99,21 @@ def _first_line(cell: Any) -> str:
 
 def _without_scripts(notebook: Any) -> Any:
     """Return a copy without the outputs that only load a script into a live page."""
+    import nbformat
+
     readable = {"text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"}
     made = copy.deepcopy(notebook)
     for cell in made.cells:
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if "data" not in o or readable & set(o.data)]
+            kept = [o for o in cell.outputs if "data" not in o or (readable & set(o.data) and not _needs_scripts(o))]
+            if len(kept) < len(cell.outputs) and not kept:
+                kept = [nbformat.v4.new_output("display_data", {"text/html": "<i>shown while the notebook runs</i>"})]
+            cell.outputs = kept
     return made
+
+
+def _needs_scripts(output: Any) -> bool:
+    return "data-root-id" in str(output.data.get("text/html", ""))
 
 
 def write_html(notebook: Any, target: Path, title: str) -> None:

@@ -11,10 +11,12 @@ from dspex_lab.cli._base import Command
 from dspex_lab.cli._notebook import NotebookFailed, execute, tagged_text, write_html
 from dspex_lab.config import FOLDER
 from dspex_lab.errors import ConfigurationError
+from dspex_lab.lms import make_lm
 from dspex_lab.pipelines import check_labels, read_rows
 
 OPTIMIZERS = ("auto", "knn", "labeled", "bootstrap", "random-search", "none")
 REPORT = Path("tour-report.html")
+FAILED = Path("tour-report-failed.html")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +38,16 @@ def run(options: argparse.Namespace) -> int:
     path, parameters = _what(options)
     Path(FOLDER).mkdir(exist_ok=True)
     store = Path(FOLDER) / "tour.duckdb"
+    print(f"running {path.name}; the report will be {REPORT}", flush=True)
     environment = {"DSPEX_STORE": str(store.resolve())}
     if options.lm:
         environment["DSPEX_LM"] = options.lm
     try:
         notebook = execute(path, environment, parameters)
     except NotebookFailed as error:
-        write_html(error.notebook, REPORT, "dspex_lab tour")
+        # A report of an earlier run stays as it is.
+        write_html(error.notebook, FAILED, "dspex_lab tour")
+        error.hint = f"{FAILED} shows everything up to it."
         raise
     write_html(notebook, REPORT, "dspex_lab tour")
     print(f"\n{tagged_text(notebook, 'scores')}\n")
@@ -53,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _what(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Return the notebook to run and its parameters; everything that can be wrong with them is found here."""
+    if options.lm:
+        make_lm(options.lm)
     if options.data is None:
         given = [f for f in ("text", "label") if getattr(options, f)] + (["optimizer"] if options.optimizer != "auto" else [])
         if given:

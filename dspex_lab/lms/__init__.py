@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspex_lab.lms._embed import embed_text
     from dspex_lab.lms._exemplar import AsyncExemplarEngine, ExemplarEngine
-    from dspex_lab.lms._make import describe, is_simulated, make_lm
+    from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
     from dspex_lab.lms._portable import from_portable, portable, register_engine
     from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, current_recorder, install
 
@@ -19,6 +19,7 @@ _HOME = {
     "AsyncExemplarEngine": "_exemplar",
     "CONTEXT_KEY": "_recording",
     "ExemplarEngine": "_exemplar",
+    "OFFLINE_MODEL": "_make",
     "Recorder": "_recording",
     "current_recorder": "_recording",
     "describe": "_make",
@@ -33,6 +34,7 @@ _HOME = {
 
 __all__ = [
     "CONTEXT_KEY",
+    "OFFLINE_MODEL",
     "AsyncExemplarEngine",
     "ExemplarEngine",
     "Recorder",

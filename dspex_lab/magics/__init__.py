@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from dspex_lab.errors import ConfigurationError, DspexError, did_you_mean
@@ -42,6 +43,8 @@ def _placed(error: DspexError, header: str, rest: str, cell: str | None) -> Dspe
     """Move the place of an error from the text it was found in to the cell as the user sees it."""
     if error.text is None or error.line is None:
         return error
+    # The excerpt says the line, counted from the top of the cell.
+    error.message = re.sub(r"^Line \d+, column \d+: ", "", error.message)
     if cell is not None and error.text.strip() == cell.strip():
         skipped = len(cell) - len(cell.lstrip("\n")) if not error.text.startswith("\n") else 0
         return error.at(f"{header}\n{cell}", error.line + 1 + skipped, error.column or 1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex_lab.errors import ConfigurationError
+from dspex_lab.errors import ConfigurationError, LMError
 from dspex_lab.magics._base import Call, Command
 from dspex_lab.magics._line import parse
 
 
 def run(call: Call) -> Any:
     """Choose the model of the Lab; without one, say which is in use."""
-    from dspex_lab.lms import describe, is_simulated
+    from dspex_lab.lms import OFFLINE_MODEL, describe, is_simulated
 
     line = parse(call.line, words=1, fields=True)
     values = line.values(call.shell.user_ns)
@@ -19,9 +19,16 @@ def run(call: Call) -> Any:
         raise ConfigurationError("Options need a model before them.", key="lm", hint=f"Write: {COMMAND.usage}")
     if line.words:
         word = line.words[0].strip("\"'")
-        call.lab.use(call.shell.user_ns.get(word, word), **values)
+        try:
+            call.lab.use(call.shell.user_ns.get(word, word), **values)
+        except LMError as error:
+            raise error.at(line.text, 1, 1) from error.__cause__
     lm = call.lab.lm
-    note = " — the offline engine: it answers from the prompt alone, no real model is called" if is_simulated(lm) else ""
+    note = ""
+    if describe(lm) == OFFLINE_MODEL:
+        note = " — the offline engine: it answers from the prompt alone, no real model is called"
+    elif is_simulated(lm):
+        note = " — simulated: no real model is called"
     print(f"model: {describe(lm)}{note}")
 
 

@@ -51,9 +51,10 @@ def run(call: Call) -> Any:
         raise ConfigurationError("What is to be run?", key="run", hint=f"Write: {COMMAND.usage}")
     target, lab = resolve(call, line.words[0]), call.lab
     values = line.values(call.shell.user_ns)
+    how = options(line)
     pointed(line, lambda: lab.check(target, values))
     with watched(lab, target):
-        result = lab.run(target, values, options=options(line))
+        result = lab.run(target, values, options=how)
     if result.status == "failed":
         result.raise_for_status()
     return result

@@ -14,7 +14,7 @@ from dspex_lab.errors import LMError, PipelineError, PoolError
 from dspex_lab.events import Decision, Span, new_id
 from dspex_lab.lms import is_simulated, portable
 from dspex_lab.pipelines._context import Candidate, RunContext
-from dspex_lab.pipelines._fields import Shape, constant_outputs, split_result
+from dspex_lab.pipelines._fields import Shape, constant_outputs, misfit, split_result
 from dspex_lab.pipelines._graph import Node, Slot
 from dspex_lab.pipelines._remote import Errand, RemoteTarget, Reply
 from dspex_lab.pipelines._result import StepOutcome, describe
@@ -266,6 +266,15 @@ class StepRun:
     def _checked(self, outputs: dict[str, Any]) -> dict[str, Any]:
         if self.item.kind == "operation":
             self.item.target.signature.validate_outputs(outputs)
+            return outputs
+        for field, declared in self.shape.outputs.items():
+            why = misfit(declared.type, outputs[field])
+            if why is not None:
+                raise PipelineError(
+                    f"Step {self.name!r} gave a field {field!r} that is not of its declared type: {why}.",
+                    step=self.name,
+                    hint="Correct the function, or the type it declares.",
+                )
         return outputs
 
     async def _function(self, function: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:

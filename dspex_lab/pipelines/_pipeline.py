@@ -77,13 +77,14 @@ class Pipeline:
                 problems.extend(self._misfit(name, inputs[name]))
             elif declared.required:
                 readers = ", ".join(repr(s) for s, d in self._readers(name) if d.required)
-                near = did_you_mean(name, [*(k for k in inputs if k not in self.inputs), *self.outputs])
+                near = did_you_mean(name, [k for k in inputs if k not in self.inputs])
                 problems.append(f"input {name!r} ({type_name(declared.type)}) is missing; step {readers} needs it.{near}")
         for name in inputs:
             if name not in self.inputs:
-                problems.append(f"{name!r} is not an input.{did_you_mean(name, self.inputs)}")
+                near = did_you_mean(name, [n for n in self.inputs if n not in inputs])
+                problems.append(f"{name!r} is not an input.{near}")
         if problems:
-            takes = ", ".join(f"{n}: {type_name(f.type)}" for n, f in self.inputs.items())
+            takes = ", ".join(f"{n}: {type_name(f.type)}{'' if f.required else ' (optional)'}" for n, f in self.inputs.items())
             raise PipelineError(
                 f"The pipeline {self.name!r} cannot start: " + "; ".join(problems),
                 hint=f"It takes {takes or 'no inputs'}.",

@@ -11,7 +11,7 @@ from dspex_lab.errors import DspexError, PipelineError
 from dspex_lab.events import Status
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class StepOutcome:
     """How one step ended.
 
@@ -27,8 +27,12 @@ class StepOutcome:
     implementation: str | None = None
     worker: str | None = None
 
+    def __repr__(self) -> str:
+        why = f", {describe(self.error)}" if self.error is not None else ""
+        return f"StepOutcome({self.name!r}, {self.status}, {self.seconds:.3g} s{why})"
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, repr=False)
 class Result:
     """One execution and what came of it.
 
@@ -77,12 +81,16 @@ class Result:
         kept = [s.name for s in self.steps.values() if s.status == "complete"]
         what = cause.message if isinstance(cause, DspexError) else describe(cause)
         error = PipelineError(
-            f"Run {self.run_id} is {self.status}: step {step!r} failed: {what}",
+            f"Run {self.run_id} ended {self.status}: step {step!r} failed: {what}",
             step=step,
             outcomes=self.steps,
             hint=f"Kept: the outputs of {', '.join(map(repr, kept))}." if kept else getattr(cause, "hint", None),
         )
         raise error from cause
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{n}={_clip(v, 80)}" for n, v in self.outputs.items())
+        return f"<{self.summary()} · {fields}>"
 
     def __getitem__(self, name: str) -> Any:
         return self.outputs[name]

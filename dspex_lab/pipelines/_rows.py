@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from dspex_lab.errors import PipelineError, did_you_mean
 from dspex_lab.pipelines._pipeline import Pipeline
@@ -64,7 +64,10 @@ def _read_file(path: Path, text: Sequence[str]) -> pd.DataFrame:
         return pd.read_json(path, lines=True)
     except Exception as error:
         raise PipelineError(
-            f"{path} cannot be read as {suffix[1:]}: {type(error).__name__}: {error}", hint="Check that the file is whole."
+            f"{path} cannot be read as {suffix[1:]}: {type(error).__name__}: {' '.join(str(error).split())}",
+            hint="Is it whole, saved as UTF-8, and its columns separated by commas?"
+            if suffix == ".csv"
+            else "Is the file whole?",
         ) from error
 
 
@@ -109,6 +112,8 @@ def check_labels(frame: pd.DataFrame, text: str, label: str, source: str) -> Non
         PipelineError: a column is missing, or there are fewer than two labels or ten labelled rows.
     """
     columns = [str(c) for c in frame.columns]
+    if text == label:
+        raise PipelineError(f"The text and the label are the same column, {text!r}.", hint="Name two columns.")
     for name in (text, label):
         if name not in columns:
             raise PipelineError(
@@ -125,12 +130,23 @@ def check_labels(frame: pd.DataFrame, text: str, label: str, source: str) -> Non
         )
 
 
-def row_inputs(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
-    """Return one row's inputs as plain Python values; what is missing is None."""
+def row_inputs(pipeline: Pipeline, names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
+    """Return one row's inputs as plain Python values.
+
+    What is missing is None, or left to the default of an input that has one. A column of whole numbers with a gap is one
+    of floats in pandas: its values are whole again where the input is an ``int``.
+    """
     import pandas as pd
 
-    return {n: None if pd.api.types.is_scalar(v) and pd.isna(v) else _plain(v) for n, v in zip(names, values, strict=True)}
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
+    out: dict[str, Any] = {}
+    for name, value in zip(names, values, strict=True):
+        declared = pipeline.inputs[name]
+        if pd.api.types.is_scalar(value) and pd.isna(value):
+            if declared.required:
+                out[name] = None
+            continue
+        plain = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
+        kinds = get_args(declared.type) or (declared.type,)
+        whole = isinstance(plain, float) and plain.is_integer() and int in kinds and float not in kinds
+        out[name] = int(plain) if whole else plain
+    return out

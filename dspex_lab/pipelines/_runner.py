@@ -302,9 +302,10 @@ def join_rows(frame: pd.DataFrame, pipeline: Pipeline, results: list[Any]) -> pd
     import pandas as pd
 
     done = [r if isinstance(r, Result) else None for r in results]
-    columns: dict[str, list[Any]] = {f: [r.outputs.get(f) if r else None for r in done] for f in pipeline.outputs}
+    columns: dict[str, Any] = {f: [r.outputs.get(f) if r else None for r in done] for f in pipeline.outputs}
     columns["status"] = [r.status if r else "failed" for r in done]
-    columns["error"] = [describe(r.error if isinstance(r, Result) else r) or None for r in results]
+    errors = [describe(r.error if isinstance(r, Result) else r) or None for r in results]
+    columns["error"] = pd.Series(errors, index=frame.index, dtype=object)
     columns["run_id"] = [r.run_id for r in results]
     made = pd.DataFrame(columns, index=frame.index)
     return pd.concat([frame.rename(columns={c: f"{c}_given" for c in frame.columns if c in made.columns}), made], axis=1)

@@ -360,7 +360,7 @@ def _ending(code: int) -> str:
 
 def _advice(code: int) -> str:
     if code in (-signal.SIGKILL, UNSEEN):
-        return "Something outside the pool killed it: the system's out-of-memory killer, or a person."
+        return "The function itself, the system's out-of-memory killer or a person killed it."
     if code < 0:
         return "Native code crashed: look at the compiled packages that the function uses."
     return "The function ended its process (os._exit); it must return or raise."

@@ -31,7 +31,8 @@ def run_totals(
                count(*) FILTER (kind IN ('run', 'map') AND status = 'partial') AS partial,
                count(*) FILTER (kind = 'row') AS rows,
                count(*) FILTER (kind = 'row' AND status <> 'complete') AS rows_failed,
-               coalesce(sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)) FILTER (kind IN ('run', 'map')), 0)::BIGINT
+               coalesce(sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0))
+                   FILTER (kind IN ('run', 'map')), 0)::BIGINT
                    AS tokens,
                sum(cost) FILTER (kind IN ('run', 'map')) AS cost,
                coalesce(bool_or(simulated), false) AS simulated

@@ -61,6 +61,8 @@ def test_doctor_says_what_is_there_and_what_to_do(capsys: pytest.CaptureFixture[
             ["--data", "rows.csv", "--text", "word", "--label", "team"],
             "has no column 'word'; it has 'words', 'team'. Did you mean",
         ),
+        (["--data", "rows.csv", "--text", "team", "--label", "team"], "are the same column"),
+        (["--lm", "nosuch/model"], "nosuch"),
         (["--data", "few.csv", "--text", "words", "--label", "team"], "At least ten rows and two labels"),
         (["--data", "rows.txt", "--text", "words", "--label", "team"], "is not a file of rows"),
     ],

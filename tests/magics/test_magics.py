@@ -182,3 +182,44 @@ def test_unloading_takes_the_magics_out(shell: Any) -> None:
     shell.run_line_magic("unload_ext", "dspex_lab")
     assert "dspex" not in shell.magics_manager.magics["line"]
     shell.run_line_magic("load_ext", "dspex_lab")
+
+
+@pytest.mark.parametrize(
+    ("cell", "message", "under"),
+    [
+        ("%dspex run measure text=5", "expected str, found 5", "text=5"),
+        ('%dspex run measure txt="a"', "Did you mean 'text'", "txt"),
+        ("%dspex run measure", "input 'text' (str) is missing", "measure"),
+        ("%dspex map measure row", "There is no variable 'row'. Did you mean 'rows'", "measure"),
+        ("%dspex map measure rows", "needs the column 'text'", "measure"),
+        ("%dspex map measure rows --into 3x", "'3x' is no name", "3x"),
+        ("%dspex run measure text='a' --deadline abc", "--deadline takes a number", "--deadline"),
+        ("%dspex dashboard serv", "Did you mean 'serve'", "serv"),
+        ("%dspex lm nosuch/model", "nosuch", "nosuch"),
+    ],
+)
+def test_a_refused_call_points_at_its_place_and_shows_no_widget(
+    made: Any, capsys: pytest.CaptureFixture[str], cell: str, message: str, under: str
+) -> None:
+    made.user_ns["rows"] = pd.DataFrame({"other": ["a"]})
+    lines = error_of(made, cell)
+    assert message in "\n".join(lines)
+    caret = next(i for i, line in enumerate(lines) if line.strip() == "^")
+    assert lines[caret - 1][lines[caret].index("^") :].startswith(under)
+    assert "waiting" not in capsys.readouterr().out
+
+
+def test_a_map_stopped_by_hand_says_what_became_of_the_rows(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_cell(made, "def stop(n: int) -> int:\n    import os, signal\n    os.kill(os.getpid(), signal.SIGINT)\n    return n")
+    made.user_ns["numbers"] = pd.DataFrame({"n": range(50)})
+    run_cell(made, "%%dspex pipeline halt\nstopped = stop\nother = step(lambda n: n)")
+    assert "The map was stopped by you" in "\n".join(error_of(made, "%dspex map halt numbers --concurrency 1"))
+    assert list(dx.lab().sql("SELECT status FROM runs WHERE kind = 'map'")["status"]) == ["cancelled"]
+
+
+def test_any_simulated_model_is_named_as_what_it_is(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.user_ns["mine"] = scripted_lm([{"answer": "1"}])
+    run_cell(shell, "%dspex lm mine")
+    told = capsys.readouterr().out
+    assert "simulated: no real model is called" in told
+    assert "offline engine" not in told

@@ -162,3 +162,14 @@ def test_text_stays_text_and_whole_numbers_whole_in_a_csv(lab: dx.Lab, tmp_path:
     assert list(out["take"][[0, 2]]) == ["00501:4", "N/A:6"]
     assert out["status"][1] == "failed"
     assert "expected int, found None" in out["error"][1]
+
+
+def test_a_gap_in_a_column_is_none_or_the_default_and_whole_numbers_stay_whole(lab: dx.Lab) -> None:
+    def take(n: int | None, k: int, note: str = "none given") -> str:
+        return f"{n}:{k}:{note}"
+
+    rows = pd.DataFrame({"n": [1, None], "k": [2.0, 3.0], "note": [float("nan"), "said"]})
+    out = lab.map(take, rows)
+    assert list(out["status"]) == ["complete", "complete"], list(out["error"])
+    assert out["take"][1] == "None:3:said"
+    assert out["take"][0].endswith(":2:none given")

@@ -267,3 +267,18 @@ def test_waiting_on_the_labs_own_loop_is_refused_instead_of_hanging(lab: dx.Lab)
         return (await lab.arun(double, x=x))["double"]
 
     assert lab.run(right, x=1)["right"] == 2
+
+
+def test_a_result_shows_shortly_however_large_it_is(lab: dx.Lab) -> None:
+    result = lab.run(lambda x: "A" * 1_000_000, x=1)
+    assert len(repr(result)) < 400
+    assert len(repr(result.steps)) < 400
+    assert len(result._repr_html_()) < 2000
+
+
+def test_a_function_is_held_to_the_type_it_declares(lab: dx.Lab) -> None:
+    def count(x: int) -> int:
+        return "many"  # type: ignore[return-value]
+
+    error = lab.run(count, x=1).error
+    assert "gave a field 'count' that is not of its declared type: expected int, found 'many' (str)" in str(error)
