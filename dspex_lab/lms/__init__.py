@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dspex_lab.lms._exemplar import AsyncExemplarEngine, ExemplarEngine
     from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
     from dspex_lab.lms._portable import from_portable, portable, register_engine
+    from dspex_lab.lms._providers import is_listed
     from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, current_recorder, install
 
 _HOME = {
@@ -26,6 +27,7 @@ _HOME = {
     "embed_text": "_embed",
     "from_portable": "_portable",
     "install": "_recording",
+    "is_listed": "_providers",
     "is_simulated": "_make",
     "make_lm": "_make",
     "portable": "_portable",
@@ -43,6 +45,7 @@ __all__ = [
     "embed_text",
     "from_portable",
     "install",
+    "is_listed",
     "is_simulated",
     "make_lm",
     "portable",

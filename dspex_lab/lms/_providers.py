@@ -187,6 +187,17 @@ def _check_name(model: str, provider: str, name: str, options: Mapping[str, Any]
         )
 
 
+def is_listed(model: str) -> bool:
+    """Say whether a model's name could be checked and is known; names of providers with no list of their own count as known.
+
+    Args:
+        model: ``"provider/model"``.
+    """
+    provider, _, name = model.partition("/")
+    known = _metadata().get(provider, frozenset())
+    return len(known) < 5 or name in known or provider in _OWN_MODELS
+
+
 def _slip_of(name: str, known: frozenset[str]) -> str | None:
     """Return the known model of which ``name`` is a misspelling, if it clearly is one.
 

@@ -11,7 +11,7 @@ from dspex_lab.magics._line import parse
 
 def run(call: Call) -> Any:
     """Choose the model of the Lab; without one, say which is in use."""
-    from dspex_lab.lms import OFFLINE_MODEL, describe, is_simulated
+    from dspex_lab.lms import OFFLINE_MODEL, describe, is_listed, is_simulated
 
     line = parse(call.line, words=1, fields=True)
     values = line.values(call.shell.user_ns)
@@ -29,6 +29,8 @@ def run(call: Call) -> Any:
         note = " — the offline engine: it answers from the prompt alone, no real model is called"
     elif is_simulated(lm):
         note = " — simulated: no real model is called"
+    elif not is_listed(describe(lm)):
+        note = " — DSPy's table of models does not have it: it may be new, or mistyped; the first call will tell"
     print(f"model: {describe(lm)}{note}")
 
 

@@ -223,3 +223,15 @@ def test_any_simulated_model_is_named_as_what_it_is(shell: Any, capsys: pytest.C
     told = capsys.readouterr().out
     assert "simulated: no real model is called" in told
     assert "offline engine" not in told
+
+
+def test_a_model_nobody_knows_is_said_to_be_unchecked(
+    shell: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    run_cell(shell, "%dspex lm openai/gpt-99-xxl")
+    assert "table of models does not have it" in capsys.readouterr().out
+    run_cell(shell, "%dspex lm openai/gpt-4o-mini")
+    told = capsys.readouterr().out
+    assert "openai/gpt-4o-mini" in told
+    assert "table" not in told
