@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import os
 import sys
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dspex_lab._closing import closed_at_exit, forget
 from dspex_lab._loop import LoopThread
 from dspex_lab.config import Config, default_store_path
 from dspex_lab.errors import ConfigurationError, did_you_mean
@@ -89,8 +87,7 @@ class Lab:
         self.closed = False
         if self.config.lm is not None:
             self.use(self.config.lm)
-        _open_labs.add(self)
-        _close_with_kernel()
+        closed_at_exit(self)
 
     def _keep(self, record: Record) -> None:
         if isinstance(record, LMCall) and not self.config.record_messages:
@@ -365,7 +362,7 @@ class Lab:
             # A run in another thread is let finish: its outcome belongs into the store.
             mine = threading.get_ident()
             self._idle.wait_for(lambda: not [t for t in self._users if t != mine], timeout=_PATIENCE)
-        _open_labs.discard(self)
+        forget(self)
         with contextlib.ExitStack() as stack:
             # Last in, first out; each is closed even where another one raises.
             stack.callback(self.store.close)
@@ -399,30 +396,6 @@ def _view(name: str) -> Any:
     )
 
 
-def _close_with_kernel() -> None:
-    """Close all Labs when this kernel is shut down or restarted.
-
-    ipykernel ends the kernel's child processes before Python's own exit handlers run. A pool would replace its workers
-    as fast as they are ended, and multiprocessing's resource tracker ignores the signal: the kernel would wait for it
-    until it is killed, with the store left open.
-    """
-    ipython = sys.modules.get("IPython")
-    kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython else None
-    if kernel is None or "do_shutdown" in vars(kernel):
-        return
-    original = kernel.do_shutdown
-
-    def do_shutdown(restart: bool) -> Any:
-        _close_all()
-        stop = getattr(resource_tracker._resource_tracker, "_stop", None)
-        if stop is not None:
-            stop()
-        return original(restart)
-
-    kernel.do_shutdown = do_shutdown
-
-
-_open_labs: weakref.WeakSet[Lab] = weakref.WeakSet()
 _current: Lab | None = None
 _current_pid = 0
 _current_lock = threading.Lock()
@@ -449,9 +422,3 @@ def lab(path: str | Path | None = None) -> Lab:
 
 
 current_runner.append(lab)
-
-
-@atexit.register
-def _close_all() -> None:
-    for each in list(_open_labs):
-        each.close()
