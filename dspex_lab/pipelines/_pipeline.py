@@ -165,7 +165,7 @@ def single(value: Any, name: str | None = None) -> Pipeline:
     item = as_step(value, name)
     if hasattr(item.target, "step_modules"):
         # A program made from a pipeline whose steps may replace its inputs.
-        item = replace(item, replaces=True)
+        item, name = replace(item, replaces=True), name or item.target.pipeline.name
     chosen = name or item.name or label(item.target)
     chosen = chosen.split("(")[0] if not chosen.isidentifier() else chosen
     return Pipeline(chosen, **{chosen if chosen.isidentifier() else "step": item})

@@ -68,7 +68,7 @@ def test_a_program_with_a_forward_of_an_optimizers_own_tells_what_it_used(lab: d
     result = lab.run(better, text="red")
     assert result.simulated
     assert result.tokens
-    assert result.lm == "offline/exemplar"
+    assert (result.lm, result.name) == ("offline/exemplar", "p")
 
 
 def test_the_model_that_answered_is_named_also_where_a_module_has_its_own(lab: dx.Lab) -> None:
