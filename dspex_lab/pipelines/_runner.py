@@ -131,7 +131,7 @@ class Runner:
         return Result(
             status=status,  # type: ignore[arg-type]
             outputs=outputs,
-            steps=outcomes,
+            steps={n: outcomes[n] for n in pipeline.steps if n in outcomes},
             run_id=context.run_id,
             seconds=seconds,
             prompt_tokens=usage.prompt_tokens,

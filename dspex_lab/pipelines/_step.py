@@ -244,4 +244,5 @@ def label(target: Callable[..., Any] | Any) -> str:
     """Return a short name of what a step does, for views and spans."""
     if isinstance(target, Operation):
         return target.key
-    return getattr(target, "__name__", None) or type(target).__name__
+    whole = getattr(target, "pipeline", None)
+    return getattr(whole, "name", None) or getattr(target, "__name__", None) or type(target).__name__
