@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex_lab.lms._embed import embed_text
+    from dspex_lab.lms._embed import embed_text, sentence_embedder
     from dspex_lab.lms._exemplar import AsyncExemplarEngine, ExemplarEngine
     from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
     from dspex_lab.lms._portable import from_portable, portable, register_engine
@@ -32,6 +32,7 @@ _HOME = {
     "make_lm": "_make",
     "portable": "_portable",
     "register_engine": "_portable",
+    "sentence_embedder": "_embed",
 }
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "make_lm",
     "portable",
     "register_engine",
+    "sentence_embedder",
 ]
 
 

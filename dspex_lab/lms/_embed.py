@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from dspex_lab._lazy import require
+from dspex_lab.errors import LMError
 from dspex_lab.lms._similarity import features
 
 #: Entries of a vector. At 2,048 the n-grams of a customer's message (about 150) rarely collide.
@@ -28,3 +31,32 @@ def embed_text(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         row[features(text) % WIDTH] = 1.0
         row /= np.linalg.norm(row)
     return out
+
+
+def sentence_embedder(model: str | Path) -> Callable[[Sequence[str]], npt.NDArray[np.float32]]:
+    """Return a function like :func:`embed_text` that knows meaning: a sentence-transformers model (extra ``neural``).
+
+    Reimers and Gurevych 2019, "Sentence-BERT". Loaded once, here; runs on a GPU where torch finds one.
+
+    Args:
+        model: a model's folder, or its name on the hub (which is then asked, once).
+
+    Raises:
+        ConfigurationError: sentence-transformers is not installed.
+        LMError: the model is not there or cannot be read.
+    """
+    library = require("sentence_transformers", "for embeddings by meaning")
+    try:
+        loaded = library.SentenceTransformer(str(model))
+    except (OSError, ValueError) as error:
+        raise LMError(
+            f"The embedding model {str(model)!r} cannot be loaded: {error}",
+            engine=str(model),
+            hint="Give the folder of a sentence-transformers model, or a name the hub has.",
+        ) from error
+
+    def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        made = loaded.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(made, np.float32)
+
+    return embed
