@@ -66,6 +66,8 @@ LOST_WORKER = {"distributed.deploy.lost-worker-timeout": "180s"}
 
 #: What Dask leaves in the kernel's environment when it starts a worker, for the title of the process.
 TITLE = "__DASK_PARENT_PID"
+#: What it was before any pool: taken when one starts, another one's start could be mistaken for it.
+_TITLE_BEFORE = os.environ.get(TITLE)
 
 _launcher: contextvars.ContextVar[Launcher | None] = contextvars.ContextVar("dspex_launcher", default=None)
 
@@ -179,7 +181,6 @@ class Fleet:
         self._started = False
         self._attempts: dict[str, int] = {}
         self._closing = False
-        self._title = os.environ.get(TITLE)
 
     async def start(self) -> None:
         """Start scheduler, nannies, workers and their hosts; return when all are ready.
@@ -313,10 +314,10 @@ class Fleet:
 
     def restore_environment(self) -> None:
         """Undo what starting a worker did to the kernel's environment."""
-        if self._title is None:
+        if _TITLE_BEFORE is None:
             os.environ.pop(TITLE, None)
         else:
-            os.environ[TITLE] = self._title
+            os.environ[TITLE] = _TITLE_BEFORE
 
     async def close(self) -> None:
         """End everything that was started. Idempotent."""
