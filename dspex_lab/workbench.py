@@ -297,8 +297,8 @@ class Lab:
             progress: show a progress bar with rate and remaining time; by default in a terminal. ``%dspex map`` shows a widget.
 
         Returns:
-            The data's columns (``NAME_given`` where an output has the same name), then one per output field, then ``status``,
-            ``error`` and ``run_id`` of each row.
+            The data's columns (``NAME_given`` where an output has the same name; without the inputs that a step replaces),
+            then one per output field, then ``status``, ``error`` and ``run_id`` of each row.
 
         Raises:
             PipelineError: a column is missing or there are no rows; nothing was run. A row that fails is a row with an error.

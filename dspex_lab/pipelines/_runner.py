@@ -298,7 +298,11 @@ def snapshot(value: Any) -> Any:
 
 
 def join_rows(frame: pd.DataFrame, pipeline: Pipeline, results: list[Any]) -> pd.DataFrame:
-    """Return the rows with what came of each; a column of the data that has an output's name becomes ``NAME_given``."""
+    """Return the rows with what came of each.
+
+    A column of the data that has an output's name becomes ``NAME_given``, unless it is an input, which a step of the
+    pipeline itself replaces.
+    """
     import pandas as pd
 
     done = [r if isinstance(r, Result) else None for r in results]
@@ -308,4 +312,5 @@ def join_rows(frame: pd.DataFrame, pipeline: Pipeline, results: list[Any]) -> pd
     columns["error"] = pd.Series(errors, index=frame.index, dtype=object)
     columns["run_id"] = [r.run_id for r in results]
     made = pd.DataFrame(columns, index=frame.index)
-    return pd.concat([frame.rename(columns={c: f"{c}_given" for c in frame.columns if c in made.columns}), made], axis=1)
+    rest = frame[[c for c in frame.columns if c not in made.columns or c not in pipeline.inputs]]
+    return pd.concat([rest.rename(columns={c: f"{c}_given" for c in rest.columns if c in made.columns}), made], axis=1)

@@ -145,6 +145,13 @@ def test_nothing_of_the_data_is_lost_to_an_output_of_the_same_name(lab: dx.Lab) 
     assert out.iloc[0][["label_given", "status_given", "label", "status"]].tolist() == ["gold", "open", 2, "complete"]
 
 
+def test_an_input_that_a_step_replaces_is_there_once(lab: dx.Lab) -> None:
+    tidy = dx.pipeline("p", text=dx.step(lambda text: text.strip(), replaces=True))
+    out = lab.map(tidy, [{"text": " a "}])
+    assert list(out.columns) == ["text", "status", "error", "run_id"]
+    assert out["text"][0] == "a"
+
+
 def test_names_that_a_map_needs_itself_are_refused(lab: dx.Lab) -> None:
     with pytest.raises(dx.PipelineError, match="gives a field 'status'"):
         lab.map(dx.pipeline("p", status=lambda n: n), [{"n": 1}])
