@@ -242,21 +242,9 @@ class Lab:
         for item in pipeline.steps.values():
             if item.pool is not None:
                 self.pools.get(item.pool)
-        self._check_pins(pipeline, options)
+        own = [s.target.key for s in pipeline.steps.values() if isinstance(s.target, Operation)]
+        self.router.check_pins(options.pin, own)
         return pipeline, modules
-
-    def _check_pins(self, pipeline: Pipeline, options: RunOptions) -> None:
-        own = [s.target for s in pipeline.steps.values() if isinstance(s.target, Operation)]
-        known = {*self.router.registry.operations(), *(o.key for o in own)}
-        for operation in options.pin:
-            if operation not in known:
-                raise ConfigurationError(
-                    f"There is no operation {operation!r} to pin.{did_you_mean(operation, known)}",
-                    key="pin",
-                    expected=sorted(known),
-                    actual=operation,
-                    hint=f"Operations: {', '.join(sorted(known))}.",
-                )
 
     def _find(self, x: Any) -> tuple[Pipeline, Mapping[str, Any]]:
         self._ensure_open()
@@ -401,6 +389,10 @@ _current_pid = 0
 _current_lock = threading.Lock()
 
 
+def _absolute(path: str | Path) -> str:
+    return str(path) if str(path) == ":memory:" else str(Path(path).resolve())
+
+
 def lab(path: str | Path | None = None) -> Lab:
     """Return the kernel's Lab, made on first use.
 
@@ -412,9 +404,9 @@ def lab(path: str | Path | None = None) -> Lab:
     """
     global _current, _current_pid
     with _current_lock:
-        wanted = None if path is None else str(path)
+        wanted = None if path is None else _absolute(path)
         if _current is not None and _current_pid == os.getpid() and not _current.closed:
-            if wanted is None or wanted == str(_current.store.path):
+            if wanted is None or wanted == _absolute(_current.store.path):
                 return _current
             _current.close()
         _current, _current_pid = Lab(path), os.getpid()

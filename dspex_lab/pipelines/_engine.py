@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex_lab.errors import LMError, PipelineError, PoolError
 from dspex_lab.events import Decision, Span, new_id
-from dspex_lab.lms import is_simulated, portable
+from dspex_lab.lms import is_simulated
 from dspex_lab.pipelines._context import Candidate, RunContext
 from dspex_lab.pipelines._fields import Shape, constant_outputs, misfit, split_result
 from dspex_lab.pipelines._graph import Node, Slot
-from dspex_lab.pipelines._remote import Errand, RemoteTarget, Reply
+from dspex_lab.pipelines._remote import Errand, RemoteTarget, Reply, active_trace, current_adapter, travelling_lm
 from dspex_lab.pipelines._result import StepOutcome, describe
 from dspex_lab.pipelines._step import Operation, Step, has_forward, is_async, is_dspy_module, label, module_contract
 
@@ -311,10 +311,16 @@ class StepRun:
 
     async def _on_pool(self, name: str, target: Any, inputs: Mapping[str, Any], module: bool) -> Any:
         context = self.context
-        trace = _active_trace() if module else None
-        lm = _travelling_lm(context, module)
+        trace = active_trace() if module else None
+        lm = travelling_lm(context, module)
         errand = Errand(
-            context.run_id, self.span_id, self.name, lm, _adapter() if lm else None, trace is not None, context.allowance()
+            context.run_id,
+            self.span_id,
+            self.name,
+            lm,
+            current_adapter() if lm else None,
+            trace is not None,
+            context.allowance(),
         )
         tags = {"run_id": context.run_id, "span_id": self.span_id, "step": self.name}
         limit = context.remaining(self.item.timeout)
@@ -341,7 +347,7 @@ class StepRun:
                 outputs = constant_outputs(self.name, self.shape, fallback)
             self.implementation = "fallback"
             return "fallback", outputs, problem
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             error.__cause__ = problem
             return "failed", {}, error
 
@@ -376,30 +382,3 @@ def _runs_async(module: Any) -> bool:
 def _names_dspy(function: Callable[..., Any]) -> bool:
     """Say whether a function imports or names DSPy itself, so that its first call finds the model in use as well."""
     return "dspy" not in sys.modules and "dspy" in getattr(getattr(function, "__code__", None), "co_names", ())
-
-
-def _adapter() -> Any:
-    import dspy
-
-    return dspy.settings.adapter
-
-
-def _active_trace() -> list[Any] | None:
-    """Return the trace DSPy's optimizers collect in, if one asked for it; the default, process-wide one is not fed."""
-    from dspy.dsp.utils.settings import thread_local_overrides
-
-    trace = thread_local_overrides.get().get("trace")
-    return trace if isinstance(trace, list) else None
-
-
-def _travelling_lm(context: RunContext, module: bool) -> dict[str, Any] | None:
-    """Return the model as it travels to a worker; a native step whose model cannot travel goes without."""
-    if module:
-        context.guard()
-        return portable(context.lm())
-    if "dspy" not in sys.modules:
-        return None
-    try:
-        return portable(context.lm())
-    except LMError:
-        return None

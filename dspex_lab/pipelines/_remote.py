@@ -6,15 +6,16 @@ import asyncio
 import inspect
 import os
 import pickle
+import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex_lab.errors import BudgetExceeded, PipelineError
+from dspex_lab.errors import BudgetExceeded, LMError, PipelineError
 from dspex_lab.events import Event, LMCall, Record
 from dspex_lab.lms import CONTEXT_KEY, Recorder, from_portable, install, portable
-from dspex_lab.pipelines._context import Usage
+from dspex_lab.pipelines._context import RunContext, Usage
 from dspex_lab.pipelines._result import describe
 
 
@@ -127,3 +128,31 @@ def _carried(error: Exception) -> Exception:
         error = PipelineError(describe(error))
     error.add_note(f"In the worker:\n{where}")
     return error
+
+
+def current_adapter() -> Any:
+    """Return the adapter in use, None for DSPy's default."""
+    import dspy
+
+    return dspy.settings.adapter
+
+
+def active_trace() -> list[Any] | None:
+    """Return the trace DSPy's optimizers collect in, if one asked for it; the default, process-wide one is not fed."""
+    from dspy.dsp.utils.settings import thread_local_overrides
+
+    trace = thread_local_overrides.get().get("trace")
+    return trace if isinstance(trace, list) else None
+
+
+def travelling_lm(context: RunContext, module: bool) -> dict[str, Any] | None:
+    """Return the model as it travels to a worker; a native step whose model cannot travel goes without."""
+    if module:
+        context.guard()
+        return portable(context.lm())
+    if "dspy" not in sys.modules:
+        return None
+    try:
+        return portable(context.lm())
+    except LMError:
+        return None

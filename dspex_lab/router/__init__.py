@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,6 +67,26 @@ class Router:
             # Counted as a failure of this one; the others are asked all the same.
             self.observe(operation, implementation.name, 0.0, error)
             return False
+
+    def check_pins(self, pins: Iterable[str], own: Iterable[str]) -> None:
+        """Refuse pins of operations that do not exist.
+
+        Args:
+            pins: the operations pinned; ``own`` are the keys of those the pipeline asks for.
+
+        Raises:
+            ConfigurationError: a pin names none of them.
+        """
+        known = sorted({*self.registry.operations(), *own})
+        for operation in pins:
+            if operation not in known:
+                raise ConfigurationError(
+                    f"There is no operation {operation!r} to pin.{did_you_mean(operation, known)}",
+                    key="pin",
+                    expected=known,
+                    actual=operation,
+                    hint=f"Operations: {', '.join(known)}.",
+                )
 
     def observe(self, operation: Operation, implementation: str, seconds: float, error: BaseException | None) -> None:
         """Take note of one execution."""

@@ -35,6 +35,13 @@ def test_an_exit_or_a_cancellation_of_its_own_is_a_failure_of_the_step(lab: dx.L
     assert lab.run(lambda x: x, x=1).status == "complete", "the Lab lives on"
 
 
+def test_an_exit_in_a_fallback_is_a_failure_too(lab: dx.Lab) -> None:
+    made = dx.pipeline("p", y=dx.step(leave, on_error="fallback", fallback=leave), fine=lambda x: x)
+    result = lab.run(made, x=1)
+    assert (result.status, result.outputs) == ("partial", {"fine": 1})
+    assert lab.run(lambda x: x, x=1).status == "complete"
+
+
 def test_closing_the_lab_under_a_run_is_told_as_such() -> None:
     lab = dx.Lab(":memory:")
     running = threading.Event()

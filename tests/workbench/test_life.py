@@ -86,6 +86,7 @@ def test_the_kernels_lab_is_one_until_it_is_closed_or_another_file_is_asked_for(
     assert (tmp_path / ".dspex" / "lab.duckdb").exists()
     other = dx.lab("other.duckdb")
     assert other is not first
+    assert dx.lab("other.duckdb") is other, "the same file by the same name is the same Lab"
     assert first.closed
     other.close()
     again = dx.lab("other.duckdb")
