@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -27,6 +27,7 @@ EVENT_NAMES = frozenset(
         "step.start",
         "step.stop",
         "step.error",
+        "step.retry",
         "router.route",
         "native.execute",
         "dspy.execute",
@@ -44,21 +45,40 @@ EVENT_NAMES = frozenset(
     }
 )
 
-_counter_lock = threading.Lock()
-_counter = 0
-_prefix = ""
-_prefix_pid = 0
+#: Moments that a span, a decision or an LM call tells too. They are for those who watch; the store keeps the other record.
+LIVE_EVENTS = frozenset({"step.start", "step.stop", "router.route", "native.execute", "dspy.execute", "lm.call"})
+
+#: Ids share a prefix until so many were made.
+_IDS = 0xFFFFFF
+
+
+_ids_lock = threading.Lock()
+#: The present prefix and the numbers still to be given under it; one object, so that both are read at once.
+_ids: tuple[str, Iterator[int]] = ("", iter(()))
+
+
+def _renew_ids() -> None:
+    global _ids
+    _ids = (f"{int(time.time()) & 0xFFFFFFFF:08x}{os.urandom(4).hex()}", iter(range(1, _IDS + 1)))
+
+
+def _forget_ids() -> None:
+    global _ids, _ids_lock
+    _ids, _ids_lock = ("", iter(())), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_ids)
 
 
 def new_id() -> str:
     """Return a unique id that sorts by time within a process: 8 hex of time, 8 of randomness, 6 of a counter."""
-    global _counter, _prefix, _prefix_pid
-    with _counter_lock:
-        if _prefix_pid != os.getpid() or _counter >= 0xFFFFFF:
-            _prefix = f"{int(time.time()) & 0xFFFFFFFF:08x}{os.urandom(4).hex()}"
-            _prefix_pid, _counter = os.getpid(), 0
-        _counter += 1
-        return f"{_prefix}{_counter:06x}"
+    while True:
+        prefix, numbers = _ids
+        for number in numbers:
+            return f"{prefix}{number:06x}"
+        with _ids_lock:
+            if _ids[1] is numbers:
+                _renew_ids()
 
 
 class Event(NamedTuple):
@@ -176,33 +196,54 @@ class Bus:
 
     An observer that raises is logged once per observer and never breaks the run; it keeps being told.
     Thread-safe: observers may be added and removed at any time.
+
+    Attributes:
+        watched: somebody wants the moments of ``LIVE_EVENTS``; whoever emits them may leave it where nobody does.
     """
 
     def __init__(self) -> None:
-        self._observers: tuple[Observer, ...] = ()
+        self.watched = False
+        self._observers: tuple[tuple[Observer, bool], ...] = ()
+        self._all: tuple[Observer, ...] = ()
+        self._watchers: tuple[Observer, ...] = ()
         self._lock = threading.Lock()
         self._complained: set[int] = set()
 
-    def subscribe(self, observer: Observer) -> Callable[[], None]:
-        """Add an observer and return the function that removes it."""
+    def subscribe(self, observer: Observer, *, live: bool = True) -> Callable[[], None]:
+        """Add an observer and return the function that removes it.
+
+        Args:
+            live: it is told of the moments of ``LIVE_EVENTS`` too.
+        """
+        entry = (observer, live)
         with self._lock:
-            self._observers = (*self._observers, observer)
+            self._set((*self._observers, entry))
 
         def unsubscribe() -> None:
             with self._lock:
-                self._observers = tuple(o for o in self._observers if o is not observer)
+                self._set(tuple(o for o in self._observers if o is not entry))
 
         return unsubscribe
 
+    def _set(self, observers: tuple[tuple[Observer, bool], ...]) -> None:
+        self._observers = observers
+        self._all = tuple(observer for observer, _ in observers)
+        self._watchers = tuple(observer for observer, live in observers if live)
+        self.watched = bool(self._watchers)
+
     def emit(self, record: Record) -> None:
-        """Tell every observer."""
-        for observer in self._observers:
+        """Tell every observer that wants the record."""
+        live = type(record) is Event and record.name in LIVE_EVENTS
+        for observer in self._watchers if live else self._all:
             try:
                 observer(record)
             except Exception:
-                if id(observer) not in self._complained:
-                    self._complained.add(id(observer))
-                    log.exception("an observer of events raised; it will go on being told, and this is said once")
+                self._complain(observer)
+
+    def _complain(self, observer: Observer) -> None:
+        if id(observer) not in self._complained:
+            self._complained.add(id(observer))
+            log.exception("an observer of events raised; it will go on being told, and this is said once")
 
 
 Status: TypeAlias = Literal["complete", "partial", "failed"]

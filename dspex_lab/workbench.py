@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,13 @@ from dspex_lab.errors import ConfigurationError, did_you_mean
 from dspex_lab.events import Bus, LMCall, Record, RunOptions, new_id
 from dspex_lab.lms import current_recorder, make_lm
 from dspex_lab.pipelines import (
+    AsyncRunStream,
+    Hub,
     Operation,
     Pipeline,
     Result,
     Runner,
+    RunStream,
     as_signature,
     check_columns,
     current_runner,
@@ -67,7 +69,7 @@ class Lab:
         self.id = new_id()
         self.store = Store(path if path is not None else default_store_path(), lab_id=self.id)
         self.bus = Bus()
-        self.bus.subscribe(self._keep)
+        self.bus.subscribe(self._keep, live=False)
         self.router = Router()
         self.pools = Pools(emit=self.bus.emit)
         self.pipelines: dict[str, Pipeline] = {}
@@ -76,7 +78,7 @@ class Lab:
         self._loop = LoopThread()
         self._executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="dspex-step")
         self._runner = Runner(
-            self.id, self.bus.emit, self._executor, self.router, self.pools.get, lambda: self.lm, self._loop.run
+            self.id, self.bus, self._executor, self.router, self.pools.get, lambda: self.lm, make_lm, self._loop.run
         )
         self._lm: Any = None
         self._offline: Any = None
@@ -164,22 +166,62 @@ class Lab:
         """
         chosen = options or RunOptions()
         pipeline, modules = self._resolve(x, chosen)
-        given = pipeline.check({**(inputs or {}), **fields})
+        given = pipeline.accept({**(inputs or {}), **fields})
         if pipeline.plain and not self._runner.bounded(chosen) and not self._loop.is_current():
             # Nothing could happen at the same time, so the caller's own thread does it: no hop, and an interrupt is at once.
             with self._in_use():
-                return self._keep_last(drive(self._runner.run(pipeline, modules, given, chosen, here=True)))
-        return self._keep_last(self._loop.run(self._runner.run(pipeline, modules, given, chosen)))
+                return drive(self._runner.run(pipeline, modules, given, chosen, here=True, kept=self._keep_last))
+        return self._loop.run(self._runner.run(pipeline, modules, given, chosen, kept=self._keep_last))
 
     async def arun(
         self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
     ) -> Result:
-        """Run ``x`` as :meth:`run` does, without blocking the caller's event loop; cancelling it cancels the run."""
+        """Run ``x`` as :meth:`run` does, on the caller's event loop and without blocking it; cancelling it cancels the run."""
         chosen = options or RunOptions()
         pipeline, modules = self._resolve(x, chosen)
-        given = pipeline.check({**(inputs or {}), **fields})
-        work = self._runner.run(pipeline, modules, given, chosen)
-        return self._keep_last(await asyncio.wrap_future(self._loop.submit(work)))
+        given = pipeline.accept({**(inputs or {}), **fields})
+        with self._in_use():
+            return await self._runner.run(pipeline, modules, given, chosen, kept=self._keep_last)
+
+    def stream(
+        self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
+    ) -> RunStream:
+        """Return the events of a run of ``x``, for a ``for`` loop: tokens as models write them, and the result at the end.
+
+        The run begins with the first event that is asked for; leaving the loop, or an interrupt, ends it. See
+        :class:`~dspex_lab.pipelines.StreamEvent` for what an event says; the arguments are those of :meth:`run`.
+
+        Raises:
+            PipelineError: an input is missing, unknown or of the wrong type; nothing was run.
+        """
+        return RunStream(*self._streamed(x, {**(inputs or {}), **fields}, options or RunOptions()), self._loop)
+
+    def astream(
+        self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
+    ) -> AsyncRunStream:
+        """Return the events of a run of ``x``, as :meth:`stream` does, for an ``async for`` loop, whose event loop runs it.
+
+        Raises:
+            PipelineError: an input is missing, unknown or of the wrong type; nothing was run.
+        """
+        pipeline, work = self._streamed(x, {**(inputs or {}), **fields}, options or RunOptions())
+
+        async def here(hub: Hub) -> Result:
+            with self._in_use():
+                return await work(hub)
+
+        return AsyncRunStream(pipeline, here)
+
+    def _streamed(
+        self, x: Any, inputs: Mapping[str, Any], options: RunOptions
+    ) -> tuple[Pipeline, Callable[[Hub], Coroutine[Any, Any, Result]]]:
+        pipeline, modules = self._resolve(x, options)
+        given = pipeline.accept(inputs)
+
+        def work(hub: Hub) -> Coroutine[Any, Any, Result]:
+            return self._runner.run(pipeline, modules, given, options, listen=hub, kept=self._keep_last)
+
+        return pipeline, work
 
     def pipeline_of(self, x: Any) -> Pipeline:
         """Return the pipeline that running ``x`` would run; one made of a single step where it is no pipeline."""
@@ -191,7 +233,7 @@ class Lab:
         Raises:
             PipelineError, ConfigurationError: what is wrong; nothing was run.
         """
-        self._resolve(x, RunOptions())[0].check(inputs)
+        self._resolve(x, RunOptions())[0].accept(inputs)
 
     def check_rows(self, x: Any, frame: pd.DataFrame) -> None:
         """Refuse rows over which ``x`` cannot be mapped, as :meth:`map` would.
@@ -213,9 +255,8 @@ class Lab:
         """Answer a signature by the routed operation ``chain_of_thought``."""
         return self.run(Operation("chain_of_thought", as_signature(contract, depth=2)), fields, options=options)
 
-    def _keep_last(self, result: Result) -> Result:
+    def _keep_last(self, result: Result) -> None:
         self.last_result = result
-        return result
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex_lab.errors import BudgetExceeded
-from dspex_lab.events import Decision, Event, LMCall, Record
+from dspex_lab.events import Bus, Decision, Event, LMCall, Record
 from dspex_lab.lms import CONTEXT_KEY, Recorder, current_recorder
+from dspex_lab.pipelines._fields import Shape
 from dspex_lab.pipelines._step import Operation
+
+if TYPE_CHECKING:
+    from dspex_lab.pipelines._batch import Batchers
+    from dspex_lab.pipelines._cache import StepCache
+    from dspex_lab.pipelines._stream import StreamEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,18 @@ class Submit(Protocol):
         tags: dict[str, Any] | None = None,
     ) -> Any:
         """Run ``fn`` on a worker and return its value; raise its own exception, or a PoolError of the pool's."""
+        ...
+
+
+class Checkpoint(Protocol):
+    """Keeps the outputs of a run's steps, so that another run may go on from them. Thread-safe."""
+
+    def load(self, step: str) -> dict[str, Any] | None:
+        """Return the output fields of the step of that dotted name, None where it had not ended."""
+        ...
+
+    def save(self, step: str, outputs: Mapping[str, Any], shape: Shape) -> None:
+        """Keep what a step gave; returns when it will survive the death of the process."""
         ...
 
 
@@ -106,7 +123,7 @@ class RunContext:
     Args:
         owner: the id of the Lab it runs in.
         run_id: the run's id; ``span_id`` is the span of the whole run.
-        tell: takes each record (the Lab's bus).
+        bus: takes each record; asked in the thread in which something happens.
         executor: where sync code runs.
         decide: the router.
         pool: gives the pool of a name.
@@ -118,12 +135,16 @@ class RunContext:
         outer: the run of the same Lab in whose step this one was started.
         wait: set where the whole run happens in the thread that asked for it: nothing is handed to another thread, and
             this waits for what can only be awaited (a pool, an async function).
+        listen: takes the events of a streamed run as they happen.
+        cache: where steps with ``cache=`` keep their answers; ``batchers`` puts like requests together.
+        checkpoint: where outputs are kept so that a later run can go on from them.
+        model: makes the model that a step asked for by name (``lm=``).
     """
 
     owner: str
     run_id: str
     span_id: str
-    tell: Callable[[Record], None]
+    bus: Bus
     executor: Executor
     decide: Decide
     pool: Callable[[str], Submit]
@@ -135,6 +156,12 @@ class RunContext:
     wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
     usage: Usage = field(default_factory=Usage)
     outer: RunContext | None = None
+    listen: Callable[[StreamEvent], None] | None = None
+    cache: StepCache | None = None
+    batchers: Batchers | None = None
+    checkpoint: Checkpoint | None = None
+    model: Callable[[Any], Any] | None = None
+    _settings: dict[str, Any] | None = None
 
     async def finish(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Return what ``work`` gives."""
@@ -144,16 +171,17 @@ class RunContext:
         """Tell of a record; what LM calls spend is added up on the way."""
         if isinstance(record, LMCall):
             self.usage.add(record)
-        self.tell(record)
+        self.bus.emit(record)
 
     def event(self, what: str, span_id: str | None, step: str | None, /, **data: Any) -> None:
         """Tell of an event of this run that happens now."""
-        self.tell(Event(what, time.time(), self.run_id, span_id, step, data or None))
+        self.bus.emit(Event(what, time.time(), self.run_id, span_id, step, data or None))
 
     def decision(self, decision: Decision) -> None:
         """Tell of a choice of the router."""
-        self.tell(decision)
-        self.event("router.route", decision.span_id, None, operation=decision.operation, chosen=decision.chosen)
+        self.bus.emit(decision)
+        if self.bus.watched:
+            self.event("router.route", decision.span_id, None, operation=decision.operation, chosen=decision.chosen)
 
     def remaining(self, timeout: float | None) -> float | None:
         """Return the seconds a step may take: its own timeout or what is left of the deadline, whichever is less."""
@@ -186,35 +214,110 @@ class RunContext:
         outer = None if self.outer is None else self.outer.allowance()
         return own if outer is None else outer if own is None else min(own, outer)
 
-    @contextmanager
-    def scope(self, span_id: str, step: str, force: bool = False) -> Iterator[None]:
-        """Surround a step: runs started in it belong to this one, and DSPy uses the model in use and records its calls.
+    def chosen(self, lm: Any) -> Any:
+        """Return the model of a step that asks for ``lm``, the one in use where that is None."""
+        return self.lm() if lm is None or self.model is None else self.model(lm)
 
-        Without ``force`` DSPy is left alone as long as it is not loaded: a native step that does not use it pays nothing.
+    def begin(self) -> None:
+        """Let what now runs in this thread or task belong to the run, whichever of its steps it is.
+
+        It is enough for steps that run in the task which calls them: ``_current`` says which one. What runs in DSPy's own
+        threads belongs to the run then, and to no step.
         """
-        token = _current.set((self, span_id))
-        try:
-            if not force and "dspy" not in sys.modules:
-                yield
-                return
-            import dspy
+        if "dspy" in sys.modules:
+            self._dspy(_RunRecorder(self.emit, self.run_id, guard=self.guard, context=self), None)
 
-            lm = self.lm()
-            recorder = Recorder(self.emit, self.run_id, span_id, step, guard=self.guard, lm=lm, context=self)
-            settings: dict[str, Any] = {"lm": lm, CONTEXT_KEY: recorder}
-            with dspy.context(**settings):
-                yield
-        finally:
-            _current.reset(token)
+    def enter(self, span_id: str, step: str, force: bool = False, lm: Any = None) -> None:
+        """Let what now runs in this thread or task belong to a step.
+
+        Runs started in it belong to this one; DSPy uses the model in use and its calls are recorded. It holds until the
+        next step is entered or the run is left (:class:`Surroundings`). Without ``force`` DSPy is left alone as long as it is not
+        loaded: a native step that does not use it pays nothing.
+
+        Args:
+            lm: the step's own model; None is the one in use.
+        """
+        _current.set((self, span_id, step))
+        if force or "dspy" in sys.modules:
+            self._dspy(Recorder(self.emit, self.run_id, span_id, step, guard=self.guard, context=self), lm)
+
+    def _dspy(self, recorder: Recorder, lm: Any) -> None:
+        from dspy.dsp.utils.settings import dotdict, thread_local_overrides
+
+        if self._settings is None:
+            self._settings = {**thread_local_overrides.get(), "lm": self.lm()}
+        overrides = dotdict(self._settings)
+        if lm is not None:
+            overrides["lm"] = self.chosen(lm)
+        recorder.lm = overrides["lm"]
+        overrides[CONTEXT_KEY] = recorder
+        # What dspy.context() does, without copying all settings for every step and without putting them back.
+        thread_local_overrides.set(overrides)
 
 
-_current: ContextVar[tuple[RunContext, str] | None] = ContextVar("dspex_current_run", default=None)
+def enter_quick(context: RunContext, span_id: str, step: str) -> None:
+    """Let what now runs in this task belong to a step of a run that was begun here (:meth:`RunContext.begin`)."""
+    _current.set((context, span_id, step))
+
+
+class _RunRecorder(Recorder):
+    """A recorder for all steps of a run: which one a call belongs to is asked when it is made."""
+
+    __slots__ = ()
+
+    @property
+    def span_id(self) -> str | None:  # type: ignore[override]
+        """The span of the step that runs here, that of the run where none does."""
+        found = _current.get()
+        run: RunContext = self.context
+        return found[1] if found is not None and found[0] is run else run.span_id
+
+    @span_id.setter
+    def span_id(self, value: str | None) -> None:
+        """Nothing to set."""
+
+    @property
+    def step(self) -> str | None:  # type: ignore[override]
+        """The step that runs here, None where none does."""
+        found = _current.get()
+        return found[2] if found is not None and found[0] is self.context else None
+
+    @step.setter
+    def step(self, value: str | None) -> None:
+        """Nothing to set."""
+
+
+class Surroundings:
+    """The context variables as they were before a run began; to be put back in the same task or thread."""
+
+    __slots__ = ("_dspy", "_token")
+
+    def __init__(self) -> None:
+        self._token: Token[Any] = _current.set(_current.get())
+        loaded = sys.modules.get("dspy.dsp.utils.settings")
+        self._dspy = None if loaded is None else loaded.thread_local_overrides.get()
+
+    def restore(self) -> None:
+        """Put them back."""
+        _current.reset(self._token)
+        loaded = sys.modules.get("dspy.dsp.utils.settings")
+        if loaded is not None:
+            if self._dspy is None:
+                self._dspy = loaded.dotdict()
+            if loaded.thread_local_overrides.get() is not self._dspy:
+                loaded.thread_local_overrides.set(self._dspy)
+
+
+#: The run, the span and the name of the step that runs in this task or thread.
+_current: ContextVar[tuple[RunContext, str, str] | None] = ContextVar("dspex_current_run", default=None)
 
 
 def enclosing(owner: str) -> tuple[RunContext, str] | None:
     """Return the run of the Lab ``owner`` in whose step the caller is, and that step's span, or None."""
     found = _current.get()
-    if found is None and (recorder := current_recorder()) is not None and recorder.context is not None:
-        # One of DSPy's own threads, which takes DSPy's settings along and nothing else.
-        found = (recorder.context, recorder.span_id or "")
-    return found if found is not None and found[0].owner == owner else None
+    if found is not None:
+        return found[:2] if found[0].owner == owner else None
+    # One of DSPy's own threads, which takes DSPy's settings along and nothing else.
+    recorder = current_recorder()
+    context = None if recorder is None else recorder.context
+    return (context, recorder.span_id or "") if recorder and context is not None and context.owner == owner else None

@@ -31,12 +31,13 @@ class Shape:
     """What a step takes and gives.
 
     ``whole`` names the single field that receives the return value as it is; None means that the return value is a
-    mapping, dataclass or model whose fields are the outputs.
+    mapping, dataclass or model whose fields are the outputs. ``label`` is the function's name, for spans.
     """
 
     inputs: dict[str, StepField]
     outputs: dict[str, StepField]
     whole: str | None = None
+    label: str | None = None
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def function_shape(name: str, function: Callable[..., Any], outputs: tuple[str, 
             step=name,
             hint="Wrap it in a function with named parameters.",
         ) from error
-    hints = type_hints(function)
+    hints, label = type_hints(function), getattr(function, "__name__", type(function).__name__)
     inputs: dict[str, StepField] = {}
     for parameter in parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -123,18 +124,18 @@ def function_shape(name: str, function: Callable[..., Any], outputs: tuple[str, 
         inputs[parameter.name] = StepField(parameter.name, hints.get(parameter.name, Any), required)
     returned = hints.get("return", _MISSING)
     if outputs:
-        return Shape(inputs, {o: StepField(o) for o in outputs}, whole=outputs[0] if len(outputs) == 1 else None)
+        return Shape(inputs, {o: StepField(o) for o in outputs}, outputs[0] if len(outputs) == 1 else None, label)
     record = _record_fields(returned)
     if record is not None:
-        return Shape(inputs, record)
+        return Shape(inputs, record, None, label)
     keys = None
     if returned is _MISSING or returned is dict or get_origin(returned) in (dict, Mapping):
         keys = _returned_keys(function)
     if keys is not None:
         values = get_args(returned)[1] if get_origin(returned) is dict and len(get_args(returned)) == 2 else Any
-        return Shape(inputs, {k: StepField(k, values) for k in keys})
+        return Shape(inputs, {k: StepField(k, values) for k in keys}, None, label)
     kind = Any if returned is _MISSING or returned is None else returned
-    return Shape(inputs, {name: StepField(name, kind)}, whole=name)
+    return Shape(inputs, {name: StepField(name, kind)}, name, label)
 
 
 def split_result(name: str, shape: Shape, value: Any) -> dict[str, Any]:

@@ -30,7 +30,9 @@ class Node:
 class Graph:
     """Nodes in the order of definition, what each step feeds, the pipeline's inputs, and each field's last version.
 
-    ``sequential`` says that no two steps can ever run at the same time: each waits for the one before it.
+    ``sequential`` says that no two steps can ever run at the same time: each waits for the one before it, in ``order``.
+    For the engine every slot has a number: ``given`` are the numbers of the pipeline's inputs, ``reads`` and ``writes`` those
+    of each step, ``counts`` says for how many steps each one waits, and ``first`` are those that wait for none.
     """
 
     nodes: tuple[Node, ...]
@@ -38,6 +40,13 @@ class Graph:
     inputs: tuple[str, ...]
     last: dict[str, Slot]
     sequential: bool
+    order: tuple[int, ...]
+    slots: dict[Slot, int]
+    given: tuple[tuple[str, int], ...]
+    reads: tuple[tuple[tuple[str, int], ...], ...]
+    writes: tuple[tuple[tuple[str, int], ...], ...]
+    counts: tuple[int, ...]
+    first: tuple[int, ...]
 
 
 def build(shapes: Mapping[str, Shape], replacing: frozenset[str] = frozenset()) -> Graph:
@@ -95,19 +104,47 @@ def build(shapes: Mapping[str, Shape], replacing: frozenset[str] = frozenset()) 
     _refuse_cycles(nodes, names)
     feeds = tuple(tuple(n.index for n in nodes if index in n.needs) for index in range(len(nodes)))
     last = {field: (field, given[-1]) for field, given in producers.items()}
-    return Graph(tuple(nodes), feeds, tuple(inputs), last, _is_sequential(nodes))
+    order = _only_order(nodes)
+    slots: dict[Slot, int] = {}
+    for field in inputs:
+        slots[field, -1] = len(slots)
+    for index, name in enumerate(names):
+        for field in shapes[name].outputs:
+            slots[field, index] = len(slots)
+    return Graph(
+        tuple(nodes),
+        feeds,
+        tuple(inputs),
+        last,
+        order is not None,
+        order or (),
+        slots,
+        given=tuple((field, slots[field, -1]) for field in inputs),
+        reads=tuple(tuple((field, slots[slot]) for field, slot in node.reads.items()) for node in nodes),
+        writes=tuple(tuple((field, slots[field, i]) for field in shapes[name].outputs) for i, name in enumerate(names)),
+        counts=tuple(len(node.needs) for node in nodes),
+        first=tuple(node.index for node in nodes if not node.needs),
+    )
 
 
-def _is_sequential(nodes: list[Node]) -> bool:
-    done: set[int] = set()
-    previous: int | None = None
-    while len(done) < len(nodes):
-        ready = [n.index for n in nodes if n.index not in done and n.needs <= done]
-        if len(ready) != 1 or (previous is not None and previous not in nodes[ready[0]].needs):
-            return False
-        previous = ready[0]
-        done.add(previous)
-    return True
+def _only_order(nodes: list[Node]) -> tuple[int, ...] | None:
+    """Return the order of the steps if only one is possible, each waiting for the one before it, else None."""
+    followers: dict[int, list[int]] = {}
+    for node in nodes:
+        for needed in node.needs:
+            followers.setdefault(needed, []).append(node.index)
+    counts = [len(node.needs) for node in nodes]
+    order: list[int] = []
+    ready = [node.index for node in nodes if not node.needs]
+    while len(ready) == 1:
+        current = ready[0]
+        order.append(current)
+        ready = []
+        for fed in followers.get(current, ()):
+            counts[fed] -= 1
+            if counts[fed] == 0:
+                ready.append(fed)
+    return tuple(order) if len(order) == len(nodes) else None
 
 
 def _refuse_cycles(nodes: list[Node], names: list[str]) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import linecache
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dspex_lab.errors import PipelineError, SignatureError, did_you_mean
+from dspex_lab.errors import PipelineError, did_you_mean
 from dspex_lab.pipelines._fields import Shape, StepField, constant_outputs, misfit, type_name
 from dspex_lab.pipelines._graph import Graph, build
-from dspex_lab.pipelines._step import Step, as_step, is_async, label, step_shape
+from dspex_lab.pipelines._modules import facts_of
+from dspex_lab.pipelines._step import Step, as_step, label, step_shape
 
 
 class Pipeline:
@@ -22,12 +22,14 @@ class Pipeline:
         steps: each step under its name: a :class:`Step`, a function, a DSPy module, a signature or an operation.
 
     Raises:
-        PipelineError: there is no step, two steps give one field, or steps wait for each other.
+        PipelineError: there is no step, two steps give one field, steps wait for each other, or a step needs a field of
+            another type than the one it is given.
 
     Attributes:
         steps: the steps by name, in order of definition.
         inputs: the fields that no step gives and that a run must (or, with a default, may) bring.
         outputs: the fields the steps give.
+        defaults: values of inputs that a run need not bring; see :meth:`with_defaults`.
     """
 
     def __init__(self, name: str, /, **steps: Any) -> None:
@@ -41,6 +43,11 @@ class Pipeline:
                 constant_outputs(n, self.shapes[n], s.fallback)
         replacing = frozenset(n for n, s in self.steps.items() if s.replaces)
         self.structure: Graph = build(self.shapes, replacing)
+        self.nodes = tuple((n, s, self.shapes[n]) for n, s in self.steps.items())
+        #: Which steps are async functions with nothing around them; the engine has a shorter way for these.
+        self.quick = tuple(s.kind == "native" and s.bare and facts_of(s.target).awaited for s in self.steps.values())
+        self._refuse_clashes()
+        self.defaults: dict[str, Any] = {}
         self.inputs: dict[str, StepField] = {f: self._input(f) for f in self.structure.inputs}
         self.outputs: dict[str, StepField] = {
             f: next(s.outputs[f] for s in reversed(self.shapes.values()) if f in s.outputs) for f in self.structure.last
@@ -49,12 +56,30 @@ class Pipeline:
     @property
     def plain(self) -> bool:
         """Say whether a run may happen in one thread: one step after the other, none on a pool, async or with a timeout."""
-        return self.structure.sequential and not any(s.pool or s.timeout or is_async(s.target) for s in self.steps.values())
+        return self.structure.sequential and all(s.plain for s in self.steps.values())
 
     @property
     def uses_lm(self) -> bool:
         """Say whether a step asks a language model, as far as that can be seen from outside."""
-        return any(s.kind != "native" for s in self.steps.values())
+        return any(_may_ask(s) for s in self.steps.values())
+
+    def _refuse_clashes(self) -> None:
+        from dspex_lab import signatures
+
+        why_not = getattr(signatures, "why_not", lambda produced, wanted: None)
+        names = [n for n, _, _ in self.nodes]
+        for node in self.structure.nodes:
+            for field, (_, producer) in node.reads.items():
+                if producer < 0:
+                    continue
+                source = names[producer]
+                why = why_not(self.shapes[source].outputs[field].type, self.shapes[node.name].inputs[field].type)
+                if why is not None:
+                    raise PipelineError(
+                        f"Step {node.name!r} cannot take the field {field!r} from step {source!r}: {why}.",
+                        step=node.name,
+                        hint="Correct one of the types, or put a step between them.",
+                    )
 
     def _readers(self, field: str) -> list[tuple[str, StepField]]:
         """Return the steps that read ``field`` as an input of the pipeline, with what each declares."""
@@ -65,8 +90,36 @@ class Pipeline:
         kind = next((d.type for d in declared if d.type is not Any), Any)
         return StepField(field, kind, any(d.required for d in declared))
 
-    def check(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``inputs`` if the pipeline can start on them.
+    def with_defaults(self, **values: Any) -> Pipeline:
+        """Return the pipeline with values for inputs that a run does not bring.
+
+        Raises:
+            PipelineError: one names no input, or its value does not fit.
+        """
+        problems = [p for name, value in values.items() for p in (self._misfit(name, value) if name in self.inputs else ())]
+        unknown = [n for n in values if n not in self.inputs]
+        if unknown:
+            problems.append(f"{unknown[0]!r} is not an input.{did_you_mean(unknown[0], self.inputs)}")
+        if problems:
+            raise PipelineError(
+                f"The pipeline {self.name!r} cannot have these defaults: " + "; ".join(problems),
+                hint=f"Its inputs are {', '.join(self.inputs) or 'none'}.",
+            )
+        other = copy.copy(self)
+        other.defaults = {**self.defaults, **values}
+        other.inputs = {n: replace(f, required=False) if n in other.defaults else f for n, f in self.inputs.items()}
+        return other
+
+    def with_steps(self, steps: Mapping[str, Any]) -> Pipeline:
+        """Return the pipeline with other steps of these names in the place of its own."""
+        return Pipeline(self.name, **{n: steps.get(n, s) for n, s in self.steps.items()}).with_defaults(**self.defaults)
+
+    def completed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``inputs`` with the defaults of those that are missing."""
+        return {**self.defaults, **inputs}
+
+    def accept(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``inputs``, with defaults, if the pipeline can start on them.
 
         Raises:
             PipelineError: an input is missing, unknown, or of the wrong type. Nothing was run.
@@ -89,7 +142,7 @@ class Pipeline:
                 f"The pipeline {self.name!r} cannot start: " + "; ".join(problems),
                 hint=f"It takes {takes or 'no inputs'}.",
             )
-        return dict(inputs)
+        return self.completed(inputs)
 
     def _misfit(self, name: str, value: Any) -> list[str]:
         out = []
@@ -106,7 +159,7 @@ class Pipeline:
             {
                 "name": name,
                 "kind": self.steps[name].kind,
-                "does": label(self.steps[name].target),
+                "does": self.steps[name].how.label(self.steps[name]),
                 "inputs": list(self.shapes[name].inputs),
                 "outputs": list(self.shapes[name].outputs),
                 "pool": self.steps[name].pool,
@@ -136,14 +189,16 @@ class Pipeline:
         Raises:
             PipelineError: ``program`` was not made from a pipeline with these steps.
         """
+        from dspex_lab.pipelines._module import with_modules
+
         modules = getattr(program, "step_modules", None)
-        if not callable(modules) or set(modules()) - set(self.steps):
+        found = modules() if callable(modules) else {}
+        if not callable(modules) or {n.partition(".")[0] for n in found} - set(self.steps):
             raise PipelineError(
                 f"{type(program).__name__} is not made from the pipeline {self.name!r}.",
                 hint="Give what an optimizer returned for pipeline.as_module().",
             )
-        found = modules()
-        return Pipeline(self.name, **{n: s.with_target(found[n]) if n in found else s for n, s in self.steps.items()})
+        return self.with_steps({n: with_modules(s, n, found) for n, s in self.steps.items()})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Pipeline:
         return self
@@ -171,75 +226,6 @@ def single(value: Any, name: str | None = None) -> Pipeline:
     return Pipeline(chosen, **{chosen if chosen.isidentifier() else "step": item})
 
 
-def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> Pipeline:
-    """Return the pipeline that ``source`` writes: each assignment ``name = value`` is a step, in this order.
-
-    Imports and definitions are carried out too and may be used below; names with a leading underscore are helpers.
-
-    Args:
-        source: plain Python.
-        namespace: the names it may use; it is left as it is.
-
-    Raises:
-        PipelineError: it is not valid Python, or an assignment's value cannot be a step; the line is named.
-    """
-    try:
-        tree = ast.parse(source)
-    except SyntaxError as error:
-        raise PipelineError(f"The pipeline {name!r} is not valid Python: {error.msg}.").at(
-            source, error.lineno or 1, error.offset or 1
-        ) from error
-    filename = f"<pipeline {name}>"
-    # So that tracebacks and inspect.getsource see the cell's own lines.
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    steps: dict[str, Any] = {}
-    lines: dict[str, tuple[int, int]] = {}
-    scope = dict(namespace)
-    for node in tree.body:
-        target = _step_target(name, node, source)
-        try:
-            exec(compile(ast.Module([node], []), filename, "exec"), scope)  # noqa: S102 - it is the user's own cell
-        except Exception as error:
-            if getattr(error, "line", None) is None and isinstance(error, PipelineError | SignatureError):
-                raise error.at(source, node.lineno, node.col_offset + 1) from error.__cause__
-            raise PipelineError(f"The pipeline {name!r}: {type(error).__name__}: {error}").at(
-                source, node.lineno, node.col_offset + 1
-            ) from error
-        if target is not None and not target.startswith("_"):
-            if target in steps:
-                raise PipelineError(f"The step {target!r} is assigned twice.", step=target, hint="Rename one.").at(
-                    source, node.lineno, node.col_offset + 1
-                )
-            steps[target] = scope[target]
-            lines[target] = (node.lineno, node.col_offset + 1)
-    return _located(name, steps, lines, source)
-
-
-def _step_target(name: str, node: ast.stmt, source: str) -> str | None:
-    """Return the name an assignment gives a step, None for any other statement; no step may be lost unsaid."""
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-        return node.target.id
-    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-        return node.targets[0].id
-    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
-        raise PipelineError(
-            f"The pipeline {name!r}: an assignment here makes one step under one name.",
-            hint="Write STEP = function, one to a line.",
-        ).at(source, node.lineno, node.col_offset + 1)
-    return None
-
-
-def _located(name: str, steps: dict[str, Any], lines: dict[str, tuple[int, int]], source: str) -> Pipeline:
-    made: dict[str, Any] = {}
-    current: str | None = None
-    try:
-        for current, value in steps.items():
-            made[current] = as_step(value, current)
-            step_shape(current, made[current])
-        current = None
-        return Pipeline(name, **made)
-    except PipelineError as error:
-        place = lines.get(error.step or current or "")
-        if place and error.line is None:
-            error.at(source, *place)
-        raise
+def _may_ask(item: Step) -> bool:
+    calls = item.how.asks(item)
+    return calls is None or calls[1] > 0 or any(_may_ask(part) for part in item.how.parts(item).values())

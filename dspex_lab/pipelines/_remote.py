@@ -145,14 +145,18 @@ def active_trace() -> list[Any] | None:
     return trace if isinstance(trace, list) else None
 
 
-def travelling_lm(context: RunContext, module: bool) -> dict[str, Any] | None:
-    """Return the model as it travels to a worker; a native step whose model cannot travel goes without."""
+def travelling_lm(context: RunContext, module: bool, lm: Any = None) -> dict[str, Any] | None:
+    """Return the model as it travels to a worker; a native step whose model cannot travel goes without.
+
+    Args:
+        lm: the step's own model; None is the one in use.
+    """
     if module:
         context.guard()
-        return portable(context.lm())
+        return portable(context.chosen(lm))
     if "dspy" not in sys.modules:
         return None
     try:
-        return portable(context.lm())
+        return portable(context.chosen(lm))
     except LMError:
         return None

@@ -5,18 +5,22 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspex_lab.errors import DspexError, PipelineError
 from dspex_lab.events import Status
+
+if TYPE_CHECKING:
+    from dspex_lab.pipelines._pipeline import Pipeline
 
 
 @dataclass(slots=True, repr=False)
 class StepOutcome:
     """How one step ended.
 
-    ``status`` is ``"complete"``, ``"failed"``, ``"fallback"`` (its fallback answered), or ``"skipped"`` (something it
-    needs failed). ``outputs`` holds every field it gave, also those a DSPy module adds (``reasoning``).
+    ``status`` is ``"complete"``, ``"partial"`` (it gave its fields, but less than wanted: ``note`` says what), ``"failed"``,
+    ``"fallback"`` (its fallback answered), ``"skipped"`` (something it needs failed) or ``"cancelled"``. ``outputs`` holds
+    every field it gave, also those a DSPy module adds (``reasoning``). ``parts`` are the outcomes of its inner steps.
     """
 
     name: str
@@ -26,9 +30,17 @@ class StepOutcome:
     seconds: float = 0.0
     implementation: str | None = None
     worker: str | None = None
+    parts: dict[str, StepOutcome] = field(default_factory=dict)
+    note: str | None = None
+    on_error: str = "stop"
+
+    @property
+    def why(self) -> str:
+        """Return its error or note as one line, "" where there is none."""
+        return describe(self.error) if self.error is not None else self.note or ""
 
     def __repr__(self) -> str:
-        why = f", {describe(self.error)}" if self.error is not None else ""
+        why = f", {self.why}" if self.why else ""
         return f"StepOutcome({self.name!r}, {self.status}, {self.seconds:.3g} s{why})"
 
 
@@ -44,6 +56,7 @@ class Result:
         prompt_tokens: tokens sent, None where no engine told; ``completion_tokens`` those answered.
         cost: US dollars, None where a price is unknown.
         lm: the model in use; ``simulated`` says that the engine only imitates a provider (the offline engine).
+        cancelled: the run was stopped before its end; what had ended by then is here.
     """
 
     status: Status
@@ -57,6 +70,7 @@ class Result:
     lm: str | None = None
     simulated: bool = False
     name: str = ""
+    cancelled: bool = False
 
     @property
     def tokens(self) -> int | None:
@@ -113,7 +127,7 @@ class Result:
 
     def summary(self) -> str:
         """Return one line: status, time, tokens, cost and the model that answered."""
-        parts = [f"{self.name or 'run'}: {self.status}", f"{self.seconds:.3g} s"]
+        parts = [f"{self.name or 'run'}: {'stopped, ' if self.cancelled else ''}{self.status}", f"{self.seconds:.3g} s"]
         if self.tokens is not None:
             parts.append(f"{self.tokens:,} tokens")
         if self.cost:
@@ -144,6 +158,25 @@ def _clip(value: Any, limit: int = 400) -> str:
 def status_of(outcomes: Mapping[str, StepOutcome]) -> Status:
     """Return ``complete`` if every step is, ``failed`` if none gave anything, else ``partial``."""
     states = [o.status for o in outcomes.values()]
-    if all(s == "complete" for s in states):
+    if states and all(s == "complete" for s in states):
         return "complete"
-    return "partial" if any(s in ("complete", "fallback") for s in states) else "failed"
+    return "partial" if any(s in ("complete", "fallback", "partial") for s in states) else "failed"
+
+
+def collect(pipeline: Pipeline, outcomes: Mapping[str, StepOutcome], *, lost: bool = False) -> dict[str, Any]:
+    """Return the fields that came of a pipeline's steps, in order of definition.
+
+    Args:
+        lost: a field of a failed step that says ``on_error="continue"`` is there as None.
+    """
+    outputs: dict[str, Any] = {}
+    for name, _, shape in pipeline.nodes:
+        outcome = outcomes.get(name)
+        if outcome is not None:
+            given = outcome.outputs
+            for f in shape.outputs:
+                if f in given:
+                    outputs[f] = given[f]
+                elif lost and outcome.status == "failed" and outcome.on_error == "continue":
+                    outputs[f] = None
+    return outputs

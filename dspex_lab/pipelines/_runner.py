@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dspex_lab.errors import DspexError
-from dspex_lab.events import Record, RunOptions, RunRecord, Span, new_id
+from dspex_lab.events import Bus, RunOptions, RunRecord, Span, new_id
 from dspex_lab.lms import install, is_simulated
-from dspex_lab.pipelines._context import Decide, RunContext, Submit, Usage, enclosing
+from dspex_lab.pipelines._context import Decide, RunContext, Submit, Surroundings, Usage, enclosing
 from dspex_lab.pipelines._engine import drive, execute
 from dspex_lab.pipelines._pipeline import Pipeline
-from dspex_lab.pipelines._result import Result, StepOutcome, describe, status_of
+from dspex_lab.pipelines._result import Result, StepOutcome, collect, describe, status_of
+from dspex_lab.pipelines._stream import StreamEvent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,26 +30,28 @@ class Runner:
 
     Args:
         owner: the Lab's id.
-        tell: takes each record; called on the loop's thread and, for LM calls, in the thread that made the call.
+        bus: takes each record; told on the loop's thread and, for LM calls, in the thread that made the call.
         executor: where sync code runs.
         decide: the router.
         pool: gives the pool of a name.
-        lm: gives the model in use.
+        lm: gives the model in use; ``model`` makes the one a step asks for.
         wait: runs a coroutine on the Lab's loop and waits for it; called from other threads.
     """
 
     def __init__(
         self,
         owner: str,
-        tell: Callable[[Record], None],
+        bus: Bus,
         executor: Executor,
         decide: Decide,
         pool: Callable[[str], Submit],
         lm: Callable[[], Any],
+        model: Callable[[Any], Any],
         wait: Callable[[Coroutine[Any, Any, Any]], Any],
     ) -> None:
         self.owner = owner
-        self.tell = tell
+        self.bus = bus
+        self.model = model
         self.executor = executor
         self.decide = decide
         self.pool = pool
@@ -71,26 +74,52 @@ class Runner:
         outer: tuple[RunContext, str] | None = None,
         row_index: int | None = None,
         here: bool = False,
+        listen: Callable[[StreamEvent], None] | None = None,
+        kept: Callable[[Result], object] | None = None,
     ) -> Result:
-        """Run ``pipeline`` once; with ``here`` in this very thread (see :func:`drive`), else on this event loop."""
+        """Run ``pipeline`` once; with ``here`` in this very thread (see :func:`drive`), else on this event loop.
+
+        Args:
+            listen: takes the events of a streamed run.
+            kept: takes the result, also that of a run that was cancelled.
+        """
         started, clock = time.time(), time.perf_counter()
         if outer is None and (outer := enclosing(self.owner)) is not None:
             kind = "nested"
         context = self._context(modules, options, outer[0] if outer else None)
         context.wait = self.wait if here else None
+        context.listen = listen
         if kind == "run":
             context.event("run.start", context.span_id, None, kind=kind, name=pipeline.name)
         given = snapshot(inputs)
         outcomes: dict[str, StepOutcome] = {}
         status = "cancelled"
+        surroundings = Surroundings()
         try:
+            context.begin()
             await execute(pipeline, inputs, context, outcomes)
             status = status_of(outcomes)
         finally:
+            surroundings.restore()
             seconds = time.perf_counter() - clock
             result = self._result(pipeline, context, outcomes, status, seconds)
             self._close_run(result, status, context, given, started, options, (kind, outer, row_index))
+            if kept is not None:
+                kept(result)
         return result
+
+    def _model(self, options: RunOptions) -> Callable[[Any], Any]:
+        made: dict[Any, Any] = {}
+
+        def model(wanted: Any) -> Any:
+            key = wanted if isinstance(wanted, str) else id(wanted)
+            if key not in made:
+                install()
+                chosen = self.model(wanted)
+                made[key] = chosen if options.seed is None else chosen.copy(rollout_id=options.seed)
+            return made[key]
+
+        return model
 
     def _context(self, modules: Mapping[str, Any], options: RunOptions, outer: RunContext | None = None) -> RunContext:
         deadline = None if options.deadline is None else time.monotonic() + options.deadline
@@ -109,7 +138,8 @@ class Runner:
             owner=self.owner,
             run_id=new_id(),
             span_id=new_id(),
-            tell=self.tell,
+            bus=self.bus,
+            model=self._model(options),
             executor=self.executor,
             decide=self.decide,
             pool=self.pool,
@@ -123,14 +153,11 @@ class Runner:
         )
 
     def _result(self, pipeline: Pipeline, context: RunContext, outcomes: dict[str, Any], status: str, seconds: float) -> Result:
-        outputs: dict[str, Any] = {}
-        for name, shape in pipeline.shapes.items():
-            if name in outcomes and outcomes[name].status != "skipped":
-                outputs.update({f: outcomes[name].outputs[f] for f in shape.outputs if f in outcomes[name].outputs})
         usage = context.usage
         return Result(
-            status=status,  # type: ignore[arg-type]
-            outputs=outputs,
+            status=status_of(outcomes) if status == "cancelled" else status,  # type: ignore[arg-type]
+            cancelled=status == "cancelled",
+            outputs=collect(pipeline, outcomes),
             steps={n: outcomes[n] for n in pipeline.steps if n in outcomes},
             run_id=context.run_id,
             seconds=seconds,
@@ -156,7 +183,7 @@ class Runner:
         parent_id, parent_span = (outer[0].run_id, outer[1]) if outer else (None, None)
         failed = next((s for s in result.steps.values() if s.error is not None), None)
         error = describe(failed.error) if failed else None
-        emit = self.tell
+        emit = self.bus.emit
         emit(
             Span(context.span_id, parent_span, result.run_id, "run", result.name, started, result.seconds, status, error=error)
         )
@@ -234,13 +261,13 @@ class Runner:
         here: bool,
     ) -> Result | DspexError:
         try:
-            given = pipeline.check(row)
+            given = pipeline.accept(row)
         except DspexError as error:
             now = time.time()
             refused = RunRecord(
                 new_id(), context.run_id, "row", pipeline.name, "failed", now, 0.0, row, error=str(error), row_index=index
             )
-            self.tell(refused)
+            self.bus.emit(refused)
             error.run_id = refused.run_id  # type: ignore[attr-defined]
             return error
         work = self.run(
@@ -268,8 +295,8 @@ class Runner:
         summary = {"rows": len(results), "done": sum(r is not None for r in results), **counts}
         context.event("run.stop" if status != "cancelled" else "run.error", context.span_id, None, status=status, **summary)
         usage = context.usage
-        self.tell(Span(context.span_id, None, context.run_id, "run", pipeline.name, started, seconds, status))
-        self.tell(
+        self.bus.emit(Span(context.span_id, None, context.run_id, "run", pipeline.name, started, seconds, status))
+        self.bus.emit(
             RunRecord(
                 run_id=context.run_id,
                 parent_id=None,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
-import types
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import weakref
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from dspex_lab.errors import PipelineError
-from dspex_lab.pipelines._fields import Shape, StepField, function_shape
-from dspex_lab.signatures import MISSING, Signature, signature
+from dspex_lab.pipelines._fields import Shape
+from dspex_lab.pipelines._kinds import Kind, kind_named, kind_of
+from dspex_lab.signatures import Signature, signature
 
 OnError = Literal["stop", "continue", "fallback"]
 
@@ -24,10 +22,14 @@ class Operation:
     Args:
         name: the operation, such as ``"predict"``; implementations register under it.
         signature: what it takes and gives.
+        demos: demonstrations (``dspy.Example``) that its predictor shows to the model, as an optimizer found them.
+        config: settings of its LM calls (``temperature`` …).
     """
 
     name: str
     signature: Signature
+    demos: tuple[Any, ...] = ()
+    config: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -55,15 +57,20 @@ def as_signature(contract: Any, depth: int = 1) -> Signature:
     return signature(contract, types={**frame.f_globals, **frame.f_locals})
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Step:
     """What a step does and how; made by :func:`step`."""
 
     target: Any
-    kind: str
+    how: Kind
     name: str | None = None
     pool: str | None = None
     timeout: float | None = None
+    retries: int = 0
+    idempotent: bool = False
+    cache: float | bool | None = None
+    batch: Any = None
+    lm: Any = None
     on_error: OnError = "stop"
     fallback: Any = None
     replaces: bool = False
@@ -71,21 +78,41 @@ class Step:
 
     def with_target(self, target: Any) -> Step:
         """Return the same step doing ``target``."""
-        return replace(self, target=target, kind=_kind(target, self.name))
+        return replace(self, target=target, how=_kind(target, self.name))
 
+    @property
+    def kind(self) -> str:
+        """Return the name of its kind."""
+        return self.how.name
 
-def is_dspy_module(value: Any) -> bool:
-    """Say whether ``value`` is a ``dspy.Module``, without importing DSPy."""
-    dspy = sys.modules.get("dspy")
-    return dspy is not None and isinstance(value, dspy.Module)
+    @property
+    def plain(self) -> bool:
+        """Say whether it may run in one thread without an event loop."""
+        return not (self.pool or self.timeout or self.retries or self.batch) and self.how.plain(self)
+
+    @property
+    def bare(self) -> bool:
+        """Say whether it runs in the kernel with nothing around the work."""
+        return not (self.guarded or self.pool or self.lm)
+
+    @property
+    def guarded(self) -> bool:
+        """Say whether something stands around the work itself."""
+        return bool(self.timeout or self.retries or self.cache or self.batch)
 
 
 def step(
     target: Any,
     *,
     name: str | None = None,
+    kind: str | None = None,
     pool: str | None = None,
     timeout: float | None = None,
+    retries: int = 0,
+    idempotent: bool = False,
+    cache: float | bool | None = None,
+    batch: Any = None,
+    lm: Any = None,
     on_error: OnError = "stop",
     fallback: Any = None,
     replaces: bool = False,
@@ -94,10 +121,19 @@ def step(
     """Return ``target`` as a step.
 
     Args:
-        target: a function (sync or async), a ``dspy.Module``, or a routed operation such as ``dx.predict(...)``.
+        target: a function (sync or async), a ``dspy.Module``, a template (``"Summarise {{ text }}"``), a pipeline, a routed
+            operation such as ``dx.predict(...)``, what ``dx.when(...)``, ``dx.each(...)`` and their like give, or a step,
+            which then gets these options too.
         name: how the step is called; in a pipeline the keyword it is given under.
+        kind: the kind of step, where it is not the one that takes such a target.
         pool: the worker pool it runs on; None is in the kernel.
-        timeout: seconds it may take.
+        timeout: seconds one try may take.
+        retries: further tries after one that failed, after growing, jittered pauses. Only work that may be repeated without
+            harm is: say ``idempotent=True`` where it is not of a kind that always may (``dx.predict``, templates, ``retrieve``).
+        idempotent: repeating it does no harm.
+        cache: seconds for which equal inputs are answered from memory; True is until the Lab is closed.
+        batch: ``dx.Batch(size, window)``: the function takes lists, and like requests are put together for it.
+        lm: the model this step uses (``"openai/gpt-5-mini"`` or a ``dspy.LM``); None is the one in use.
         on_error: ``"stop"``: steps that need its fields are skipped and all others still run; ``"continue"``: its fields
             become None and the steps that need them run; ``"fallback"``: ``fallback`` does it instead. The run is then
             ``partial``.
@@ -109,42 +145,90 @@ def step(
     Raises:
         PipelineError: ``target`` is none of these, or the options contradict each other.
     """
+    given = {
+        "name": name,
+        "pool": pool,
+        "timeout": timeout,
+        "retries": retries,
+        "idempotent": idempotent,
+        "cache": cache,
+        "batch": batch,
+        "lm": lm,
+        "on_error": on_error,
+        "fallback": fallback,
+        "replaces": replaces,
+        "outputs": tuple(outputs),
+    }
     if isinstance(target, Step):
-        raise PipelineError("A step was wrapped in step() twice.", hint="Give all options in one call.")
-    if on_error not in ("stop", "continue", "fallback"):
-        raise PipelineError(f"on_error={on_error!r} is unknown.", hint="Use 'stop', 'continue' or 'fallback'.")
-    if (on_error == "fallback") != (fallback is not None):
-        raise PipelineError("on_error='fallback' and fallback= belong together.", hint="Give both, or neither.")
-    if timeout is not None and not timeout > 0:
-        raise PipelineError(
-            f"timeout={timeout!r} is not a number of seconds above 0.", hint="Give seconds, or None for no limit."
-        )
-    if pool is not None and isinstance(target, Operation):
-        raise PipelineError(
-            "A routed operation has no pool of its own.",
-            hint='Pin it: RunOptions(pin={"predict": "pool"}), or give a dspy module.',
-        )
-    return Step(target, _kind(target, name), name, pool, timeout, on_error, fallback, replaces, tuple(outputs))
+        made = replace(target, **{k: v for k, v in given.items() if v != _DEFAULTS[k]})
+    else:
+        target = as_target(target)
+        made = Step(target, kind_named(kind) if kind else _kind(target, name), **given)  # type: ignore[arg-type]
+    _check_options(made)
+    return made
 
 
-def _kind(target: Any, name: str | None) -> str:
-    if isinstance(target, Operation):
-        return "operation"
-    if is_dspy_module(target):
-        return "dspy"
-    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
-        raise PipelineError(
-            f"{'Step ' + repr(name) if name else 'A step'} is a generator, whose values nobody would take.",
-            step=name,
-            hint="Return a list.",
+_DEFAULTS = {f.name: f.default for f in fields(Step)}
+
+
+def as_target(value: Any) -> Any:
+    """Return a signature as the operation ``predict``, anything else as it is."""
+    if isinstance(value, Signature) or (isinstance(value, type) and hasattr(value, "input_fields")):
+        return Operation("predict", as_signature(value))
+    return value
+
+
+def as_step(value: Any, name: str | None = None) -> Step:
+    """Return a step as it is, anything else wrapped by :func:`step`; a signature becomes ``predict``."""
+    return value if isinstance(value, Step) else step(value, name=name)
+
+
+def _check_options(made: Step) -> None:
+    what = f"Step {made.name!r}" if made.name else "A step"
+
+    def refuse(message: str, hint: str) -> PipelineError:
+        return PipelineError(f"{what}: {message}", step=made.name, hint=hint)
+
+    if made.on_error not in ("stop", "continue", "fallback"):
+        raise refuse(f"on_error={made.on_error!r} is unknown.", "Use 'stop', 'continue' or 'fallback'.")
+    if (made.on_error == "fallback") != (made.fallback is not None):
+        raise refuse("on_error='fallback' and fallback= belong together.", "Give both, or neither.")
+    if made.timeout is not None and not (_is_number(made.timeout) and made.timeout > 0):
+        raise refuse(f"timeout={made.timeout!r} is not a number of seconds above 0.", "Give seconds, or None for no limit.")
+    if isinstance(made.retries, bool) or not isinstance(made.retries, int) or made.retries < 0:
+        raise refuse(f"retries={made.retries!r} is no number of further tries.", "Give 0 or more.")
+    if made.retries and not (made.idempotent or made.how.repeatable(made)):
+        raise refuse(
+            "it may only be tried again where that does no harm.", "Say idempotent=True if repeating it is safe, or retries=0."
         )
-    if callable(target) and not isinstance(target, type):
-        return "native"
+    if made.cache is not None and not (isinstance(made.cache, bool) or (_is_number(made.cache) and made.cache > 0)):
+        raise refuse(f"cache={made.cache!r} is not a number of seconds above 0.", "Give seconds, True, or None for no cache.")
+    if made.pool is not None and not made.how.pooled:
+        raise refuse(
+            "a routed operation has no pool of its own."
+            if made.kind == "operation"
+            else f"a step of kind {made.kind!r} runs in the kernel.",
+            'Pin it: RunOptions(pin={"predict": "pool"}), or give a dspy module.'
+            if made.kind == "operation"
+            else "Give pool= to the steps in it.",
+        )
+    if made.batch is not None and (made.kind != "native" or made.pool is not None):
+        raise refuse("only a function in the kernel can be given many requests at once.", "Leave out batch=, or pool=.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _kind(target: Any, name: str | None) -> Kind:
+    found = kind_of(target)
+    if found is not None:
+        return found
     what = f"Step {name!r}" if name else "A step"
     raise PipelineError(
         f"{what} is {type(target).__name__} {_short(target)}, which cannot be run.",
         step=name,
-        hint="Give a function, a dspy.Module such as dspy.Predict(...), or dx.predict(...) / dx.chain_of_thought(...).",
+        hint="Give a function, a dspy.Module such as dspy.Predict(...), dx.predict(...), a template or a pipeline.",
     )
 
 
@@ -153,94 +237,22 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def as_step(value: Any, name: str | None = None) -> Step:
-    """Return a step as it is, anything else wrapped by :func:`step`; a signature becomes ``predict``."""
-    if isinstance(value, Step):
-        return value
-    if isinstance(value, Signature) or (isinstance(value, type) and hasattr(value, "input_fields")):
-        value = Operation("predict", as_signature(value))
-    return step(value, name=name)
-
-
-def _signature_shape(contract: Signature, hidden: tuple[str, ...] = ()) -> Shape:
-    inputs = {n: StepField(n, f.type if f.declared else Any, f.default is MISSING) for n, f in contract.inputs.items()}
-    outputs = {n: StepField(n, f.type) for n, f in contract.outputs.items() if n not in hidden}
-    return Shape(inputs, outputs)
-
-
-def module_contract(module: Any) -> tuple[Signature | None, tuple[str, ...]]:
-    """Return the signature a DSPy module answers and the fields the module itself adds to it.
-
-    Returns:
-        The signature, or None for a module of the user's own without one, and the added names (``reasoning``).
-    """
-    import dspy
-
-    if isinstance(module, dspy.ChainOfThought):
-        full = _known(module.predict.signature)
-        return full, ("reasoning",) if len(full.outputs) > 1 and next(iter(full.outputs)) == "reasoning" else ()
-    declared = getattr(module, "signature", None)
-    if isinstance(declared, type) and hasattr(declared, "input_fields"):
-        return _known(declared), ()
-    return None, ()
-
-
-@functools.lru_cache(maxsize=512)
-def _known(declared: Any) -> Signature:
-    """Return our signature of a DSPy class, made once: with it goes the compiled validator."""
-    return Signature.from_dspy(declared)
+_shapes: weakref.WeakKeyDictionary[Step, dict[str, Shape]] = weakref.WeakKeyDictionary()
 
 
 def step_shape(name: str, item: Step) -> Shape:
-    """Return what the step called ``name`` takes and gives.
+    """Return what the step called ``name`` takes and gives; read once per step and name.
 
     Raises:
         PipelineError: its fields cannot be told.
     """
-    if item.kind == "operation":
-        return _signature_shape(item.target.signature)
-    if item.kind == "native":
-        return function_shape(name, item.target, item.outputs)
-    contract, hidden = module_contract(item.target)
-    if contract is not None:
-        return _signature_shape(contract, hidden)
-    whole = getattr(item.target, "pipeline", None)
-    if whole is not None and hasattr(item.target, "step_modules"):
-        return Shape(dict(whole.inputs), dict(whole.outputs))
-    own = function_shape(name, _forward_of(item.target), item.outputs)
-    if item.outputs:
-        return Shape(own.inputs, own.outputs)
-    predictors = item.target.named_predictors()
-    if not predictors:
-        raise PipelineError(
-            f"Step {name!r}: the output fields of {type(item.target).__name__} cannot be told.",
-            step=name,
-            hint="Name them: step(module, outputs=['answer']).",
-        )
-    last = predictors[-1][1].signature.output_fields
-    return Shape(own.inputs, {f: StepField(f, info.annotation) for f, info in last.items()})
+    known = _shapes.setdefault(item, {})
+    if name not in known:
+        known[name] = item.how.shape(name, item)
+    return known[name]
 
 
-def has_forward(module: Any) -> bool:
-    """Say whether a DSPy module can be called without an event loop."""
-    return inspect.getattr_static(module, "forward", None) is not None
-
-
-def is_async(target: Any) -> bool:
-    """Say whether calling ``target`` gives something to await."""
-    call = inspect.getattr_static(type(target), "__call__", None)
-    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
-
-
-def _forward_of(module: Any) -> Any:
-    # DSPy logs a warning when `forward` is looked up on a module in the ordinary way.
-    found = inspect.getattr_static(module, "forward", None) or inspect.getattr_static(module, "aforward", None)
-    if found is None:
-        raise PipelineError(f"{type(module).__name__} has no forward().", hint="Define forward(self, field, ...).")
-    return types.MethodType(found, module) if inspect.isfunction(found) else found
-
-
-def label(target: Callable[..., Any] | Any) -> str:
+def label(target: Any) -> str:
     """Return a short name of what a step does, for views and spans."""
     if isinstance(target, Operation):
         return target.key

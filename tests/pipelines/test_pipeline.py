@@ -40,7 +40,6 @@ def test_a_signature_as_a_step_is_predicted_by_the_router() -> None:
         (lambda: dx.pipeline("p"), "has no steps"),
         (lambda: dx.pipeline("p", a=3), "Step 'a' is int 3, which cannot be run"),
         (lambda: dx.pipeline("p", a=str), "which cannot be run"),
-        (lambda: dx.step(dx.step(tidy)), "wrapped in step"),
         (lambda: dx.step(tidy, on_error="explode"), "on_error='explode' is unknown"),
         (lambda: dx.step(tidy, on_error="fallback"), "belong together"),
         (lambda: dx.step(tidy, timeout=0), "not a number of seconds above 0"),

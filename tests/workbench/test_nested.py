@@ -96,8 +96,15 @@ def test_routed_steps_are_predictors_of_the_program(lab: dx.Lab) -> None:
     made = dx.pipeline("p", first=dx.predict("a -> b"), second=dx.chain_of_thought("b -> c"))
     program = made.as_module(lab)
     assert [n for n, _ in program.named_predictors()] == ["first", "second.predict"]
+    program.first.demos = [dspy.Example(a="x", b="y")]
+    program.second.predict.signature = program.second.predict.signature.with_instructions("Be brief.")
     again = made.with_modules(program)
-    assert [s.kind for s in again.steps.values()] == ["dspy", "dspy"]
+    assert [s.kind for s in again.steps.values()] == ["operation", "operation"], "they are still routed, with what was learned"
+    assert again.steps["first"].target.demos == (dspy.Example(a="x", b="y"),)
+    assert again.steps["second"].target.signature.instructions == "Be brief."
+    assert list(again.steps["second"].target.signature.outputs) == ["c"]
+    program.first.lm = scripted_lm([{"b": "own"}])
+    assert made.with_modules(program).steps["first"].kind == "dspy", "with a model of its own it can only be the step itself"
 
 
 def test_steps_may_be_called_like_what_every_module_has(lab: dx.Lab) -> None:

@@ -1,0 +1,85 @@
+"""The pipeline that a notebook cell writes: each assignment is a step."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from typing import Any
+
+from dspex_lab.errors import PipelineError, SignatureError
+from dspex_lab.pipelines._pipeline import Pipeline
+from dspex_lab.pipelines._step import as_step, step_shape
+
+
+def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> Pipeline:
+    """Return the pipeline that ``source`` writes: each assignment ``name = value`` is a step, in this order.
+
+    Imports and definitions are carried out too and may be used below; names with a leading underscore are helpers.
+
+    Args:
+        source: plain Python.
+        namespace: the names it may use; it is left as it is.
+
+    Raises:
+        PipelineError: it is not valid Python, or an assignment's value cannot be a step; the line is named.
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise PipelineError(f"The pipeline {name!r} is not valid Python: {error.msg}.").at(
+            source, error.lineno or 1, error.offset or 1
+        ) from error
+    filename = f"<pipeline {name}>"
+    # So that tracebacks and inspect.getsource see the cell's own lines.
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    steps: dict[str, Any] = {}
+    lines: dict[str, tuple[int, int]] = {}
+    scope = dict(namespace)
+    for node in tree.body:
+        target = _step_target(name, node, source)
+        try:
+            exec(compile(ast.Module([node], []), filename, "exec"), scope)  # noqa: S102 - it is the user's own cell
+        except Exception as error:
+            if getattr(error, "line", None) is None and isinstance(error, PipelineError | SignatureError):
+                raise error.at(source, node.lineno, node.col_offset + 1) from error.__cause__
+            raise PipelineError(f"The pipeline {name!r}: {type(error).__name__}: {error}").at(
+                source, node.lineno, node.col_offset + 1
+            ) from error
+        if target is not None and not target.startswith("_"):
+            if target in steps:
+                raise PipelineError(f"The step {target!r} is assigned twice.", step=target, hint="Rename one.").at(
+                    source, node.lineno, node.col_offset + 1
+                )
+            steps[target] = scope[target]
+            lines[target] = (node.lineno, node.col_offset + 1)
+    return _located(name, steps, lines, source)
+
+
+def _step_target(name: str, node: ast.stmt, source: str) -> str | None:
+    """Return the name an assignment gives a step, None for any other statement; no step may be lost unsaid."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        return node.target.id
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+        raise PipelineError(
+            f"The pipeline {name!r}: an assignment here makes one step under one name.",
+            hint="Write STEP = function, one to a line.",
+        ).at(source, node.lineno, node.col_offset + 1)
+    return None
+
+
+def _located(name: str, steps: dict[str, Any], lines: dict[str, tuple[int, int]], source: str) -> Pipeline:
+    made: dict[str, Any] = {}
+    current: str | None = None
+    try:
+        for current, value in steps.items():
+            made[current] = as_step(value, current)
+            step_shape(current, made[current])
+        current = None
+        return Pipeline(name, **made)
+    except PipelineError as error:
+        place = lines.get(error.step or current or "")
+        if place and error.line is None:
+            error.at(source, *place)
+        raise

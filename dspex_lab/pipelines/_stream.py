@@ -1,0 +1,405 @@
+"""A run as the events that happen in it, in order, the first token at once.
+
+Whoever watches may be slow. The run never waits for him: a display must not slow a program down, eat up its deadline, or
+bring it to a stand (a sync step may hold the very loop that the watcher needs). Nothing is lost either: beyond ``_BACKLOG``
+events that nobody has taken yet, a token is joined to the one before it of the same field, so that what waits grows with the
+text alone, which the result holds in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from dspex_lab._loop import LoopThread
+from dspex_lab.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dspex_lab.pipelines._pipeline import Pipeline
+    from dspex_lab.pipelines._result import Result
+
+StreamKind: TypeAlias = Literal["step.start", "token", "field", "step.stop", "partial", "result"]
+
+_BACKLOG = 256
+
+#: Seconds that closing a stream from another thread waits for its run to end.
+_PATIENCE = 5.0
+
+#: Seconds after which one who waits for an event looks whether the loop is still there.
+_WATCH = 1.0
+
+_CLOSING = "Close it after its runs: use 'with dx.Lab(...)'."
+
+
+class StreamEvent(NamedTuple):
+    """One thing that happened in a run.
+
+    Args:
+        kind: what happened.
+        step: the step's name, dotted inside nested pipelines (``"outer.inner"``); None for the run itself.
+        field: the output field that a token or a value belongs to, where that is known.
+        value: the token's text, the field's value; for ``partial`` and ``result`` the outputs so far, by field.
+        time: when, in seconds since the epoch.
+        data: what else is known: ``status``, ``seconds`` and ``outputs`` of a step that stopped; of a token ``call_id``,
+            ``attempt``, ``model``, ``part``, ``whole``, ``cached`` and ``simulated`` (see ``lms.Token``), and ``pieces``
+            where several were joined because nobody had taken them.
+        result: the run's result, on the last event only.
+    """
+
+    kind: StreamKind
+    step: str | None = None
+    field: str | None = None
+    value: Any = None
+    time: float = 0.0
+    data: dict[str, Any] | None = None
+    result: Result | None = None
+
+
+class Hub:
+    """Where a run's events wait until they are taken; the ``listen`` of its context. Thread-safe.
+
+    It never blocks and never raises, in whatever thread it is told of an event.
+
+    Args:
+        pipeline: what is run.
+
+    Attributes:
+        wake: called after each event, in the thread in which it happened.
+        closed: nobody watches any more.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.closed = False
+        self.wake: Callable[[], None] = lambda: None
+        self._pipeline = pipeline
+        self._waiting: deque[StreamEvent] = deque()
+        self._last: dict[Any, int] = {}
+        self._taken = 0
+        self._given: dict[str, Mapping[str, Any]] = {}
+        self._closers: dict[object, Callable[[], None]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Any) -> None:
+        """Take an event: a :class:`StreamEvent`, or a ``Token`` of a model."""
+        made = event if isinstance(event, StreamEvent) else StreamEvent(*event)
+        if not made.time:
+            made = made._replace(time=time.time())
+        with self._lock:
+            if self.closed:
+                return
+            self._add(self._placed(made) if made.kind == "token" else made)
+            if made.kind == "step.stop" and made.step in self._pipeline.shapes:
+                self._given[made.step] = (made.data or {}).get("outputs") or {}
+                self._add(StreamEvent("partial", value=self._snapshot(), time=made.time))
+        self.wake()
+
+    def _placed(self, token: StreamEvent) -> StreamEvent:
+        """Return a token of a prompt without fields as one of the step's only field: the whole answer is its value."""
+        name = token.step or ""
+        item = self._pipeline.steps.get(name)
+        if token.field is not None or item is None or item.kind != "lm" or (token.data or {}).get("part") != "text":
+            return token
+        fields = list(self._pipeline.shapes[name].outputs)
+        return token._replace(field=fields[0]) if len(fields) == 1 else token
+
+    def _add(self, event: StreamEvent) -> None:
+        if event.kind == "token" and event.data is not None:
+            call = event.data.get("call_id")
+            at = self._last.get(call, -1) - self._taken
+            before = self._waiting[at] if at >= 0 and len(self._waiting) >= _BACKLOG else None
+            if before is not None and _alike(before, event):
+                self._waiting[at] = _joined(before, event)
+                return
+            self._last[call] = self._taken + len(self._waiting)
+        self._waiting.append(event)
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Return the outputs so far as the result will have them."""
+        outputs: dict[str, Any] = {}
+        for name, shape in self._pipeline.shapes.items():
+            given = self._given.get(name, {})
+            outputs.update({field: given[field] for field in shape.outputs if field in given})
+        return outputs
+
+    def take(self) -> StreamEvent | None:
+        """Return the next event, None where none waits."""
+        with self._lock:
+            if not self._waiting:
+                return None
+            self._taken += 1
+            event = self._waiting.popleft()
+            if not self._waiting:
+                self._last.clear()
+            return event
+
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have ``callback`` called when nobody watches any more, at once if that is so; return what takes it back."""
+        key = object()
+
+        def take_back() -> None:
+            self._closers.pop(key, None)
+
+        with self._lock:
+            closed = self.closed
+            if not closed:
+                self._closers[key] = callback
+        if closed:
+            callback()
+        return take_back
+
+    def close(self) -> None:
+        """Forget what waits and take no more: nobody watches."""
+        with self._lock:
+            self.closed = True
+            self._waiting.clear()
+            closers = list(self._closers.values())
+            self._closers.clear()
+        for closer in closers:
+            closer()
+
+
+def _alike(before: StreamEvent, event: StreamEvent) -> bool:
+    def key(e: StreamEvent) -> tuple[Any, ...]:
+        data = {k: v for k, v in (e.data or {}).items() if k != "pieces"}
+        return (e.kind, e.step, e.field, data)
+
+    return key(before) == key(event)
+
+
+def _joined(before: StreamEvent, event: StreamEvent) -> StreamEvent:
+    pieces = (before.data or {}).get("pieces", 1) + 1
+    return before._replace(value=before.value + event.value, data={**(before.data or {}), "pieces": pieces})
+
+
+#: Carries out a run, telling the hub of what happens in it.
+Work: TypeAlias = Callable[[Hub], Coroutine[Any, Any, "Result"]]
+
+
+class _Course:
+    """The run behind a stream. It knows nothing of the stream, so that a stream that nobody holds any more is collected."""
+
+    def __init__(self, pipeline: Pipeline, work: Work) -> None:
+        self.hub = Hub(pipeline)
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.over = threading.Event()
+        self._work = work
+        self._task: asyncio.Task[Any] | None = None
+
+    async def go(self) -> None:
+        """Carry the run out; what it raises is kept for the one who watches."""
+        self._task = asyncio.current_task()
+        _under_way.add(self)
+        try:
+            if not self.hub.closed:
+                self.result = await self._work(self.hub)
+                self.hub(StreamEvent("result", value=self.result.outputs, result=self.result))
+        except asyncio.CancelledError:
+            self.error = ConfigurationError("The Lab was closed while this ran.", key="lab", hint=_CLOSING)
+            raise
+        except Exception as error:
+            self.error = error
+        finally:
+            self._task = None
+            _under_way.discard(self)
+            self.over.set()
+            self.hub.wake()
+
+    def abandon(self) -> None:
+        """End the run; on its loop's thread."""
+        self.hub.close()
+        if self._task is not None:
+            self._task.cancel()
+
+    def abandon_soon(self) -> None:
+        """End the run, from any thread and also from the garbage collector: no lock is taken here."""
+        if self.loop is None or self.over.is_set():
+            return
+        try:
+            self.loop.call_soon_threadsafe(self.abandon)
+        except RuntimeError:  # the loop is closed, and with it the run
+            self.hub.closed = True
+
+
+_under_way: weakref.WeakSet[_Course] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for course in list(_under_way):
+        course.hub.close()
+
+
+# At the end of the process Python waits for the threads of executors before it calls exit handlers. A sync step that waits
+# for a model that stays silent would keep it from ending, so its stream is closed before that.
+threading._register_atexit(_abandon_all)  # type: ignore[attr-defined]
+
+
+class RunStream:
+    """The events of a run, for a ``for`` loop; the last one carries the result. The run begins with the first ``next``.
+
+    Leaving the loop ends the run, as long as nobody else holds the stream; :meth:`close` and ``with`` end it in any case. So
+    does whatever is raised while an event is awaited, such as an interrupted cell.
+
+    Args:
+        pipeline: what is run, by ``work``.
+        home: the loop that is to carry it out.
+    """
+
+    def __init__(self, pipeline: Pipeline, work: Work, home: LoopThread) -> None:
+        self._course = _Course(pipeline, work)
+        self._home = home
+        self._ready = threading.Event()
+
+    @property
+    def result(self) -> Result | None:
+        """Return the run's result, None as long as it has not ended."""
+        return self._course.result
+
+    def __iter__(self) -> Iterator[StreamEvent]:
+        return self
+
+    def __next__(self) -> StreamEvent:
+        course = self._course
+        if course.loop is None and not course.hub.closed:
+            self._begin()
+        try:
+            while True:
+                self._ready.clear()
+                over = course.over.is_set()
+                event = course.hub.take()
+                if event is not None:
+                    return event
+                if over or course.hub.closed:
+                    break
+                self._wait()
+        except BaseException:
+            self.close()
+            raise
+        error, course.error = course.error, None
+        if error is not None and not course.hub.closed:
+            raise error
+        raise StopIteration
+
+    def _begin(self) -> None:
+        course = self._course
+        if self._home.is_current():
+            raise RuntimeError(
+                "a run was streamed and waited for on the Lab's own loop; use 'async for … in lab.astream(...)' in async steps"
+            )
+        course.hub.wake = self._ready.set
+        course.loop = self._home.loop
+        try:
+            self._home.submit(course.go())
+        except RuntimeError as error:
+            course.over.set()
+            raise ConfigurationError(
+                "This Lab is closed.", key="lab", hint="Make another: dx.lab() or dx.Lab(path)."
+            ) from error
+
+    def _wait(self) -> None:
+        while not self._ready.wait(_WATCH):
+            if self._home.loop.is_closed():
+                # The Lab was closed at the moment in which the run was to begin.
+                raise ConfigurationError("The Lab was closed while this ran.", key="lab", hint=_CLOSING)
+
+    def close(self) -> None:
+        """End the run, where it has not ended, and wait until it has; what it did so far is in the store."""
+        course = self._course
+        course.hub.close()
+        if course.loop is not None and not course.over.is_set():
+            course.abandon_soon()
+            course.over.wait(_PATIENCE)
+
+    def __enter__(self) -> RunStream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._course.abandon_soon()
+
+
+class AsyncRunStream:
+    """The events of a run, for an ``async for`` loop in whose event loop the run happens; the last one carries the result.
+
+    The run begins with the first event that is asked for. Leaving the loop ends it, as long as nobody else holds the stream;
+    :meth:`aclose`, ``async with`` and a cancelled task end it in any case, and wait until it has ended.
+
+    Args:
+        pipeline: what is run, by ``work``.
+    """
+
+    def __init__(self, pipeline: Pipeline, work: Work) -> None:
+        self._course = _Course(pipeline, work)
+        self._ready: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def result(self) -> Result | None:
+        """Return the run's result, None as long as it has not ended."""
+        return self._course.result
+
+    def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        course = self._course
+        if self._ready is None:
+            self._ready = self._begin()
+        try:
+            while True:
+                self._ready.clear()
+                over = course.over.is_set()
+                event = course.hub.take()
+                if event is not None:
+                    return event
+                if over or course.hub.closed:
+                    break
+                await self._ready.wait()
+        except BaseException:
+            await self.aclose()
+            raise
+        error, course.error = course.error, None
+        if error is not None and not course.hub.closed:
+            raise error
+        raise StopAsyncIteration
+
+    def _begin(self) -> asyncio.Event:
+        course, loop, ready = self._course, asyncio.get_running_loop(), asyncio.Event()
+        home = threading.get_ident()
+
+        def wake() -> None:
+            if threading.get_ident() == home:
+                ready.set()
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(ready.set)
+
+        if not course.hub.closed:
+            course.hub.wake = wake
+            course.loop = loop
+            self._task = loop.create_task(course.go())
+        return ready
+
+    async def aclose(self) -> None:
+        """End the run, where it has not ended, and wait until it has; what it did so far is in the store."""
+        self._course.hub.close()
+        if self._task is not None and not self._task.done():
+            self._course.abandon()
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=_PATIENCE)
+
+    async def __aenter__(self) -> AsyncRunStream:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        self._course.abandon_soon()

@@ -1,0 +1,55 @@
+"""What kinds made of other steps share: running them, and taking over how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspex_lab.errors import DspexError, PipelineError
+from dspex_lab.pipelines._engine import execute
+from dspex_lab.pipelines._execution import StepRun
+from dspex_lab.pipelines._pipeline import Pipeline
+from dspex_lab.pipelines._result import StepOutcome, collect, describe
+
+
+async def run_inner(work: StepRun, pipeline: Pipeline, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Run the steps of a pipeline as parts of the step under way, and return its output fields.
+
+    Raises:
+        PipelineError: a field did not come; those that did are kept.
+    """
+    try:
+        await execute(pipeline, pipeline.completed(inputs), work.context, work.parts, parent=work)
+    finally:
+        work.kept = collect(pipeline, work.parts, lost=True)
+    if any(f not in work.kept for f in pipeline.outputs):
+        raise _failure(work, next(o for o in work.parts.values() if o.status == "failed"))
+    short = [o for o in work.parts.values() if o.status != "complete"]
+    if short:
+        work.degraded = "; ".join(f"{o.name}: {o.why or o.status}" for o in short)
+    return work.kept
+
+
+def pass_on(work: StepRun, outcome: StepOutcome) -> Mapping[str, Any]:
+    """Return what an inner step gave, None for a field that is lost where the step says so; note what is less than wanted.
+
+    Raises:
+        PipelineError: it failed, and its ``on_error`` is ``"stop"``.
+    """
+    if outcome.status == "failed" and outcome.on_error != "continue":
+        work.kept = dict(outcome.outputs)
+        raise _failure(work, outcome)
+    if outcome.status != "complete":
+        work.degraded = f"{outcome.name}: {outcome.why or outcome.status}"
+    return outcome.outputs
+
+
+def _failure(work: StepRun, outcome: StepOutcome) -> PipelineError:
+    error = outcome.error
+    what = error.message if isinstance(error, DspexError) else describe(error)
+    name = f"{work.name}.{outcome.name}"
+    failure = PipelineError(
+        f"Step {name!r} failed: {what}", step=name, outcomes=work.parts, hint=getattr(error, "hint", None)
+    )
+    failure.__cause__ = error
+    return failure
