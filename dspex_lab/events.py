@@ -28,6 +28,8 @@ EVENT_NAMES = frozenset(
         "step.stop",
         "step.error",
         "step.retry",
+        "checkpoint.load",
+        "checkpoint.skip",
         "router.route",
         "native.execute",
         "dspy.execute",
@@ -45,8 +47,11 @@ EVENT_NAMES = frozenset(
     }
 )
 
-#: Moments that a span, a decision or an LM call tells too. They are for those who watch; the store keeps the other record.
-LIVE_EVENTS = frozenset({"step.start", "step.stop", "router.route", "native.execute", "dspy.execute", "lm.call"})
+#: Moments that a span, a decision, an LM call or a run's record tells too. They are for those who watch; the store keeps
+#: the other record.
+LIVE_EVENTS = frozenset(
+    {"run.stop", "run.error", "step.start", "step.stop", "router.route", "native.execute", "dspy.execute", "lm.call"}
+)
 
 #: Ids share a prefix until so many were made.
 _IDS = 0xFFFFFF
@@ -260,6 +265,8 @@ class RunOptions:
         pin: the implementation to use, by operation (``{"predict": "dspy"}``), instead of the router's choice.
         seed: varies sampling and separates cache entries of otherwise equal calls.
         tags: kept with the run, to find it again.
+        checkpoint: a name under which the outputs of its steps are kept as they end. A run with the same name goes on from
+            there, also in another process; a complete run forgets it.
     """
 
     session: str | None = None
@@ -268,6 +275,7 @@ class RunOptions:
     pin: dict[str, str] = field(default_factory=dict)
     seed: int | None = None
     tags: tuple[str, ...] = ()
+    checkpoint: str | None = None
 
     def __post_init__(self) -> None:
         if self.deadline is not None and not self.deadline > 0:

@@ -6,33 +6,37 @@ import contextlib
 import os
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from dspex_lab._closing import closed_at_exit, forget
 from dspex_lab._loop import LoopThread
+from dspex_lab._views import view
 from dspex_lab.config import Config, default_store_path
 from dspex_lab.errors import ConfigurationError, did_you_mean
 from dspex_lab.events import Bus, LMCall, Record, RunOptions, new_id
-from dspex_lab.lms import current_recorder, make_lm
+from dspex_lab.lms import DirectCalls, LMJudge, Models, make_lm
+from dspex_lab.native import use_transport
+from dspex_lab.native.metrics import combine, metric, register_metric, wire
 from dspex_lab.pipelines import (
     AsyncRunStream,
+    CheckReport,
     Hub,
+    MapOptions,
+    MapPlan,
+    MapResult,
+    Maps,
     Operation,
     Pipeline,
     Result,
     Runner,
     RunStream,
+    Surroundings,
     as_signature,
-    check_columns,
     current_runner,
     drive,
-    join_rows,
-    read_rows,
-    row_inputs,
     single,
 )
 from dspex_lab.pools import Pools
@@ -42,7 +46,8 @@ from dspex_lab.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Lab", "lab"]
+#: The metrics are those of native/; here, where they are wired to a judge and an embedder, is where users find them.
+__all__ = ["Lab", "combine", "lab", "metric", "register_metric"]
 
 #: Threads are made only when none is idle. Many, because a step may itself run a pipeline and wait for it.
 _MAX_THREADS = 1024
@@ -69,22 +74,21 @@ class Lab:
         self.id = new_id()
         self.store = Store(path if path is not None else default_store_path(), lab_id=self.id)
         self.bus = Bus()
-        self.bus.subscribe(self._keep, live=False)
+        self.bus.subscribe(self.store.write if self.config.record_messages else self._keep, live=False)
         self.router = Router()
         self.pools = Pools(emit=self.bus.emit)
         self.pipelines: dict[str, Pipeline] = {}
         self.signatures: dict[str, Any] = {}
         self.last_result: Result | None = None
+        self._models = Models(self.id)
         self._loop = LoopThread()
         self._executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="dspex-step")
         self._runner = Runner(
-            self.id, self.bus, self._executor, self.router, self.pools.get, lambda: self.lm, make_lm, self._loop.run
+            self.id, self.bus, self._executor, self.router, self.pools.get, self._models.current, make_lm, self._loop.run, self.store
         )
-        self._lm: Any = None
-        self._offline: Any = None
-        self._lock = threading.RLock()
+        self._maps = Maps(self._runner, self._loop.run, self.store)
         self._idle = threading.Condition()
-        self._users: Counter[int] = Counter()
+        self._users: dict[int, int] = {}
         self._closers: list[Callable[[], None]] = []
         self.closed = False
         if self.config.lm is not None:
@@ -92,7 +96,7 @@ class Lab:
         closed_at_exit(self)
 
     def _keep(self, record: Record) -> None:
-        if isinstance(record, LMCall) and not self.config.record_messages:
+        if isinstance(record, LMCall):
             record = record._replace(messages=None, outputs=None)
         self.store.write(record)
 
@@ -109,10 +113,7 @@ class Lab:
         Raises:
             LMError: there is no such model, or its key is missing. Nothing was called.
         """
-        made = None if lm is None else make_lm(lm, **options)
-        with self._lock:
-            self._lm = made
-        return self.lm if made is None else made
+        return self._models.use(lm, **options)
 
     @property
     def lm(self) -> Any:
@@ -121,24 +122,7 @@ class Lab:
         In this order: what ``dspy.context`` set around the call, what :meth:`use` chose, what ``dspy.configure`` set,
         the offline engine.
         """
-        if "dspy" in sys.modules:
-            from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
-
-            around = thread_local_overrides.get().get("lm")
-            recorder = current_recorder()
-            # In a step of another Lab it is that Lab's own choice, not the user's.
-            theirs = recorder is not None and recorder.lm is around and getattr(recorder.context, "owner", self.id) != self.id
-            if around is not None and not theirs:
-                return around
-            chosen = self._lm or main_thread_config.get("lm")
-        else:
-            chosen = self._lm
-        if chosen is not None:
-            return chosen
-        with self._lock:
-            if self._offline is None:
-                self._offline = make_lm("offline")
-            return self._offline
+        return self._models.current()
 
     @contextlib.contextmanager
     def context(self, lm: Any = None) -> Iterator[Any]:
@@ -167,10 +151,22 @@ class Lab:
         chosen = options or RunOptions()
         pipeline, modules = self._resolve(x, chosen)
         given = pipeline.accept({**(inputs or {}), **fields})
+        try:
+            return self._carry_out(pipeline, modules, given, chosen)
+        except KeyboardInterrupt as stop:
+            stop.add_note("The run was stopped; what its steps gave until then is in lab.last_result.")
+            raise
+
+    def _carry_out(
+        self, pipeline: Pipeline, modules: Mapping[str, Any], given: dict[str, Any], chosen: RunOptions
+    ) -> Result:
         if pipeline.plain and not self._runner.bounded(chosen) and not self._loop.is_current():
             # Nothing could happen at the same time, so the caller's own thread does it: no hop, and an interrupt is at once.
-            with self._in_use():
+            me = self._enter()
+            try:
                 return drive(self._runner.run(pipeline, modules, given, chosen, here=True, kept=self._keep_last))
+            finally:
+                self._leave(me)
         return self._loop.run(self._runner.run(pipeline, modules, given, chosen, kept=self._keep_last))
 
     async def arun(
@@ -180,8 +176,11 @@ class Lab:
         chosen = options or RunOptions()
         pipeline, modules = self._resolve(x, chosen)
         given = pipeline.accept({**(inputs or {}), **fields})
-        with self._in_use():
+        me = self._enter()
+        try:
             return await self._runner.run(pipeline, modules, given, chosen, kept=self._keep_last)
+        finally:
+            self._leave(me)
 
     def stream(
         self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
@@ -207,8 +206,11 @@ class Lab:
         pipeline, work = self._streamed(x, {**(inputs or {}), **fields}, options or RunOptions())
 
         async def here(hub: Hub) -> Result:
-            with self._in_use():
+            me = self._enter()
+            try:
                 return await work(hub)
+            finally:
+                self._leave(me)
 
         return AsyncRunStream(pipeline, here)
 
@@ -227,7 +229,7 @@ class Lab:
         """Return the pipeline that running ``x`` would run; one made of a single step where it is no pipeline."""
         return self._find(x)[0]
 
-    def check(self, x: Any, inputs: Mapping[str, Any]) -> None:
+    def accept(self, x: Any, inputs: Mapping[str, Any]) -> None:
         """Refuse inputs on which ``x`` cannot start, as :meth:`run` would.
 
         Raises:
@@ -235,17 +237,38 @@ class Lab:
         """
         self._resolve(x, RunOptions())[0].accept(inputs)
 
-    def check_rows(self, x: Any, frame: pd.DataFrame) -> None:
-        """Refuse rows over which ``x`` cannot be mapped, as :meth:`map` would.
+    def check(self, x: Any, inputs: Mapping[str, Any] | None = None, *, rows: int = 1) -> CheckReport:
+        """Return what can be told of a run of ``x`` before anything is run: the dry run; no model is called.
+
+        Args:
+            x: as for :meth:`run`.
+            inputs: the inputs it would be given; with them the estimate is closer.
+            rows: the number of rows of a map, for the sum over all of them.
 
         Raises:
-            PipelineError, ConfigurationError: what is wrong; nothing was run.
+            PipelineError, ConfigurationError: there is no such pipeline, or it could not start on ``inputs``.
         """
-        check_columns(self._resolve(x, RunOptions())[0], frame)
+        pipeline, modules = self._find(x)
+        able = self.router.registry.of
+        here = Surroundings(lambda: self.lm, make_lm, self.pools.names, lambda o: [i.name for i in able(o)], self.store)
+        return (pipeline.with_modules(x) if modules else pipeline).check(inputs, rows=rows, around=here)
 
-    def text_inputs(self, x: Any) -> list[str]:
-        """Return the inputs of ``x`` that are text, so that a file's columns of these names are read as such."""
-        return [n for n, f in self.pipeline_of(x).inputs.items() if f.type is str]
+    def checkpoints(self) -> pd.DataFrame:
+        """Return what interrupted runs kept (``RunOptions(checkpoint=NAME)``), the newest first.
+
+        Columns: ``name, steps`` (how many have their outputs kept), ``bytes, newest`` (UTC).
+        """
+        self._ensure_open()
+        return self.store.checkpoints()
+
+    def forget_checkpoint(self, name: str) -> None:
+        """Forget what a run kept under ``name``, so that the next one begins anew.
+
+        Raises:
+            ConfigurationError: nothing is kept under that name, or a run that uses it is under way.
+        """
+        self._ensure_open()
+        self.store.forget_checkpoint(name)
 
     def predict(self, contract: Any, /, *, options: RunOptions | None = None, **fields: Any) -> Result:
         """Answer a signature by the routed operation ``predict``."""
@@ -258,19 +281,20 @@ class Lab:
     def _keep_last(self, result: Result) -> None:
         self.last_result = result
 
-    @contextlib.contextmanager
-    def _in_use(self) -> Iterator[None]:
-        """Keep the Lab from being closed by another thread while this one carries out a run of its own."""
+    def _enter(self) -> int:
+        """Keep the Lab from being closed by another thread while this one carries out a run of its own; see :meth:`_leave`."""
         me = threading.get_ident()
         with self._idle:
             self._ensure_open()
-            self._users[me] += 1
-        try:
-            yield
-        finally:
-            with self._idle:
+            self._users[me] = self._users.get(me, 0) + 1
+        return me
+
+    def _leave(self, me: int) -> None:
+        with self._idle:
+            if self._users[me] > 1:
                 self._users[me] -= 1
-                self._users += Counter()  # drops what is at zero
+            else:
+                del self._users[me]
                 self._idle.notify_all()
 
     def _resolve(self, x: Any, options: RunOptions) -> tuple[Pipeline, Mapping[str, Any]]:
@@ -307,45 +331,88 @@ class Lab:
 
     # --- many rows --------------------------------------------------------------------------------------------
 
+    @overload
     def map(
         self,
         x: Any,
         data: Any,
         *,
         concurrency: int | None = None,
+        out: None = None,
+        resume: str | bool | None = None,
+        retry_failed: bool = False,
         options: RunOptions | None = None,
         progress: bool | None = None,
-    ) -> pd.DataFrame:
-        """Run ``x`` on every row and return the rows with the outputs, in their order.
+    ) -> pd.DataFrame: ...
+    @overload
+    def map(
+        self,
+        x: Any,
+        data: Any,
+        *,
+        concurrency: int | None = None,
+        out: str | Path,
+        retry_failed: bool = False,
+        overwrite: bool = False,
+        options: RunOptions | None = None,
+        progress: bool | None = None,
+    ) -> MapResult: ...
+    def map(self, x: Any, data: Any, *, progress: bool | None = None, **how: Any) -> Any:
+        """Run ``x`` on every row, each with one recorded outcome, and return what came of them, in their order.
 
         Args:
             x: as for :meth:`run`.
-            data: a DataFrame, a path to ``.csv``, ``.parquet`` or ``.jsonl``, or a list of dicts; the pipeline's inputs are
-                columns, others are kept.
+            data: a DataFrame, a path to ``.csv``, ``.parquet`` or ``.jsonl``, a query of the store (SELECT, WITH, FROM), or
+                dicts in a list or any iterable. The pipeline's inputs are columns; others are kept.
             concurrency: rows under way at once; the Lab's setting by default.
+            out: the file to write: ``.jsonl``, ``.parquet`` or ``.csv``. Then rows are read and written some at a time,
+                whatever their number. It is there when every row has its outcome. Until then outcomes are kept beside it,
+                and the same call goes on where it was interrupted or killed.
+            resume: without ``out``: the run id of an interrupted map to go on with, True for the last one of this pipeline.
+            retry_failed: run the rows again that failed or lack an output; with ``out``, or with ``resume``.
+            overwrite: begin anew where ``out`` is there already.
+            options: how to carry it out; deadline and budget are for all rows together.
             progress: show a progress bar with rate and remaining time; by default in a terminal. ``%dspex map`` shows a widget.
 
         Returns:
-            The data's columns (``NAME_given`` where an output has the same name; without the inputs that a step replaces),
-            then one per output field, then ``status``, ``error`` and ``run_id`` of each row.
+            Without ``out`` a DataFrame: the data's columns (``NAME_given`` where an output has the same name; without the
+            inputs that a step replaces), then one per output field, then ``status``, ``error`` and ``run_id`` of each row.
+            With it, how the rows ended (:class:`MapResult`); the file has these columns, and ``row_index`` before them.
 
         Raises:
-            PipelineError: a column is missing or there are no rows; nothing was run. A row that fails is a row with an error.
+            PipelineError: a column is missing, there are no rows, or ``out`` is another map's; nothing was run. Or the data
+                broke off, or the file cannot be written; what was done is kept. A row that fails is a row with an error.
+            KeyboardInterrupt: it was interrupted; :attr:`last_map` says how far it came, and how to go on.
+        """
+        with self.plan_map(x, data, **how) as plan:
+            return plan.run(progress)
+
+    def plan_map(
+        self,
+        x: Any,
+        data: Any,
+        *,
+        concurrency: int | None = None,
+        out: str | Path | None = None,
+        resume: str | bool | None = None,
+        retry_failed: bool = False,
+        overwrite: bool = False,
+        options: RunOptions | None = None,
+    ) -> MapPlan:
+        """Do everything that :meth:`map` does before it runs anything, and return what ``run()`` carries out; to be closed.
+
+        Raises:
+            PipelineError, ConfigurationError, StoreError: what is wrong; nothing was run.
         """
         chosen = options or RunOptions()
         pipeline, modules = self._resolve(x, chosen)
-        frame = read_rows(data, text=self.text_inputs(pipeline))
-        names = check_columns(pipeline, frame)
         width = self.config.concurrency if concurrency is None else concurrency
-        if width < 1:
-            raise ConfigurationError(f"concurrency={width} is not 1 or more.", key="concurrency", expected="≥ 1", actual=width)
-        rows = [row_inputs(pipeline, names, values) for values in frame[names].itertuples(index=False, name=None)]
-        from tqdm import tqdm
+        return self._maps.plan(pipeline, modules, data, MapOptions(width, out, resume, retry_failed, overwrite), chosen)
 
-        shown = sys.stderr.isatty() if progress is None else progress
-        with tqdm(total=len(rows), unit="row", desc=pipeline.name, disable=not shown) as bar:
-            results = self._loop.run(self._runner.map(pipeline, modules, rows, width, chosen, bar.update))
-        return join_rows(frame, pipeline, results)
+    @property
+    def last_map(self) -> MapResult | None:
+        """Return how the last map of this Lab ended, also one that was interrupted; None before the first."""
+        return self._maps.last
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -367,7 +434,7 @@ class Lab:
     def dashboard(self, *, serve: bool = False, port: int = 0, open_browser: bool = False) -> Any:
         """Return the dashboard: something a cell displays, or with ``serve`` a server on the loopback with ``.url``."""
         self._ensure_open()
-        views = _view("dashboard")
+        views = view("dashboard")
         if not serve:
             page = views.build(self)
             self._closers.append(page.stop)
@@ -414,16 +481,15 @@ class Lab:
         return f"Lab({str(self.store.path)!r}{', closed' if self.closed else ''})"
 
 
-def _view(name: str) -> Any:
-    """Return the view registered under ``name`` in the entry-point group ``dspex_lab.views``."""
-    from importlib.metadata import entry_points
+def _embedder(model: str | Path) -> Any:
+    """Load an embedding model for the metric ``similarity``; a function of the module, so that metrics travel to workers."""
+    from dspex_lab.lms import sentence_embedder
 
-    for point in entry_points(group="dspex_lab.views", name=name):
-        return point.load()
-    raise ConfigurationError(
-        f"No view is registered as {name!r}.", key=name, hint="Install dspex-lab again: pip install dspex-lab."
-    )
+    return sentence_embedder(model)
 
+
+wire(judge=LMJudge(), embedder=_embedder)
+use_transport(DirectCalls())
 
 _current: Lab | None = None
 _current_pid = 0

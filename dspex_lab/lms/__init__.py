@@ -9,49 +9,76 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dspex_lab.lms._direct import DirectCalls
     from dspex_lab.lms._embed import embed_text, sentence_embedder
     from dspex_lab.lms._exemplar import AsyncExemplarEngine, ExemplarEngine
+    from dspex_lab.lms._feedback import FEEDBACK_KEY, asking_again, current_feedback, install_feedback, with_feedback
+    from dspex_lab.lms._judge import LMJudge
     from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
+    from dspex_lab.lms._models import Models
     from dspex_lab.lms._portable import from_portable, portable, register_engine
+    from dspex_lab.lms._prices import Price, price_of, set_price
     from dspex_lab.lms._providers import is_listed
     from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, current_recorder, install
 
 _HOME = {
     "AsyncExemplarEngine": "_exemplar",
     "CONTEXT_KEY": "_recording",
+    "DirectCalls": "_direct",
     "ExemplarEngine": "_exemplar",
+    "FEEDBACK_KEY": "_feedback",
+    "LMJudge": "_judge",
+    "Models": "_models",
     "OFFLINE_MODEL": "_make",
+    "Price": "_prices",
     "Recorder": "_recording",
+    "asking_again": "_feedback",
+    "current_feedback": "_feedback",
     "current_recorder": "_recording",
     "describe": "_make",
     "embed_text": "_embed",
     "from_portable": "_portable",
     "install": "_recording",
+    "install_feedback": "_feedback",
     "is_listed": "_providers",
     "is_simulated": "_make",
     "make_lm": "_make",
     "portable": "_portable",
+    "price_of": "_prices",
     "register_engine": "_portable",
     "sentence_embedder": "_embed",
+    "set_price": "_prices",
+    "with_feedback": "_feedback",
 }
 
 __all__ = [
     "CONTEXT_KEY",
+    "FEEDBACK_KEY",
     "OFFLINE_MODEL",
     "AsyncExemplarEngine",
+    "DirectCalls",
     "ExemplarEngine",
+    "LMJudge",
+    "Models",
+    "Price",
     "Recorder",
+    "asking_again",
+    "current_feedback",
     "current_recorder",
     "describe",
     "embed_text",
     "from_portable",
     "install",
+    "install_feedback",
     "is_listed",
     "is_simulated",
     "make_lm",
     "portable",
+    "price_of",
     "register_engine",
     "sentence_embedder",
+    "set_price",
+    "with_feedback",
 ]
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dspex_lab.lms._answer import Answerer
@@ -71,12 +71,18 @@ def respond(request: Request, text: str) -> Response:
     )
 
 
-def events(response: Response) -> Iterator[Any]:
-    """Yield ``response`` as the events of a stream, word by word."""
+def stream_events(response: Response, pieces: Sequence[str] | None = None) -> Iterator[Any]:
+    """Yield ``response`` as the events of a stream that is only simulated: the whole answer is there before the first.
+
+    Args:
+        pieces: the pieces in which its text comes; word by word where None.
+    """
     from dspy.lm15 import StreamDeltaEvent, StreamEndEvent, StreamStartEvent, TextDelta
 
+    text = response.text or ""
+    words = _PIECE.findall(text) or ([text] if text else [])
     yield StreamStartEvent(id=response.id, model=response.model)
-    for piece in _PIECE.findall(response.text or ""):
+    for piece in words if pieces is None else pieces:
         yield StreamDeltaEvent(TextDelta(piece))
     yield StreamEndEvent(finish_reason=response.finish_reason, usage=response.usage)
 
@@ -103,8 +109,8 @@ class ExemplarEngine:
         return respond(request, answer(*messages_of(request)))
 
     def stream(self, request: Request) -> Iterator[Any]:
-        """Yield the events of one answer."""
-        return events(self.complete(request))
+        """Yield the events of one answer: a simulated stream, whose words come at once when the answer is there."""
+        yield from stream_events(self.complete(request))
 
     def close(self) -> None:
         """Do nothing; the engine holds no resource."""
@@ -134,8 +140,8 @@ class AsyncExemplarEngine:
         return respond(request, answer(*messages_of(request)))
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
-        """Yield the events of one answer."""
-        for event in events(await self.complete(request)):
+        """Yield the events of one answer: a simulated stream, whose words come at once when the answer is there."""
+        for event in stream_events(await self.complete(request)):
             yield event
 
     async def aclose(self) -> None:

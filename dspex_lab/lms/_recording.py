@@ -18,7 +18,9 @@ from contextvars import ContextVar
 from typing import Any
 
 from dspex_lab.events import Event, LMCall, Record, new_id
+from dspex_lab.lms._feedback import install_feedback
 from dspex_lab.lms._make import is_simulated
+from dspex_lab.lms._streaming import LiveCall, enter, install_streaming, leave, live_call
 
 #: The key under which ``dspy.context`` carries the recorder of the step that is running.
 CONTEXT_KEY = "dspex_recorder"
@@ -74,13 +76,15 @@ def _is_cache_hit(entry: dict[str, Any]) -> bool:
     return not entry.get("usage") and bool(getattr(usage, "total_tokens", None) or getattr(usage, "input_tokens", None))
 
 
-def _record(recorder: Recorder, lm: Any, started: float, seconds: float, entry: dict[str, Any], error: str | None) -> None:
+def _record(
+    recorder: Recorder, lm: Any, call_id: str, started: float, seconds: float, entry: dict[str, Any], error: str | None
+) -> None:
     usage = entry.get("usage") or {}
     hit = _is_cache_hit(entry)
     simulated = is_simulated(lm)
     recorder.emit(
         LMCall(
-            call_id=new_id(),
+            call_id=call_id,
             span_id=recorder.span_id,
             run_id=recorder.run_id,
             step=recorder.step,
@@ -115,23 +119,30 @@ def current_recorder() -> Recorder | None:
 
 
 @contextmanager
-def _recorded(lm: Any) -> Iterator[None]:
+def _recorded(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[LiveCall | None]:
+    """Record the call in the block; yields what to tell of it to whoever watches the run, None where nobody does."""
     recorder = current_recorder()
     if recorder is None:
-        yield
+        yield None
         return
+    live = live_call(recorder, lm, args, kwargs)
+    if live is not None:
+        live.refuse_if_abandoned()
     if recorder.guard is not None:
         recorder.guard()
     entries: list[dict[str, Any]] = []
     token, started, clock, error = _entries.set(entries), time.time(), time.perf_counter(), None
+    entered = enter(live)
     try:
-        yield
+        yield live
     except BaseException as problem:
         error = f"{type(problem).__name__}: {problem}"
         raise
     finally:
+        leave(entered)
         _entries.reset(token)
-        _record(recorder, lm, started, time.perf_counter() - clock, entries[-1] if entries else {}, error)
+        call_id = live.call_id if live is not None else new_id()
+        _record(recorder, lm, call_id, started, time.perf_counter() - clock, entries[-1] if entries else {}, error)
 
 
 def install() -> None:
@@ -141,17 +152,25 @@ def install() -> None:
     with _install_lock:
         if getattr(BaseLM, "_dspex_recording", False):
             return
+        install_streaming()
+        install_feedback()
         call, acall, update_history = BaseLM.__call__, BaseLM.acall, BaseLM.update_history
 
         @functools.wraps(call)
         def recorded_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            with _recorded(self):
-                return call(self, *args, **kwargs)
+            with _recorded(self, args, kwargs) as live:
+                answer = call(self, *args, **kwargs)
+                if live is not None:
+                    live.finish(answer)
+                return answer
 
         @functools.wraps(acall)
         async def recorded_acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-            with _recorded(self):
-                return await acall(self, *args, **kwargs)
+            with _recorded(self, args, kwargs) as live:
+                answer = await acall(self, *args, **kwargs)
+                if live is not None:
+                    live.finish(answer)
+                return answer
 
         @functools.wraps(update_history)
         def recorded_update_history(self: Any, entry: dict[str, Any]) -> Any:

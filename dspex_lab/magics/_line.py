@@ -95,7 +95,15 @@ def _starts(text: str) -> list[tuple[int, str]]:
     return out
 
 
-def parse(text: str, *, words: int, flags: tuple[str, ...] = (), fields: bool = False) -> Line:
+def parse(
+    text: str,
+    *,
+    words: int,
+    flags: tuple[str, ...] = (),
+    fields: bool = False,
+    switches: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
+) -> Line:
     """Take a line apart.
 
     Args:
@@ -103,6 +111,7 @@ def parse(text: str, *, words: int, flags: tuple[str, ...] = (), fields: bool = 
         words: how many plain words it takes at most.
         flags: the flags it knows, without their dashes; each takes a value.
         fields: whether ``name=value`` pairs are allowed.
+        switches: those of the flags that take no value; ``optional`` those that may stand without one. Without, it is "".
 
     Raises:
         ConfigurationError: a flag is unknown or has no value, or there is a word too many; the place is marked.
@@ -124,10 +133,12 @@ def parse(text: str, *, words: int, flags: tuple[str, ...] = (), fields: bool = 
                     key=name,
                     hint=f"Flags here: {known}.",
                 ).at(text, 1, start + 1)
-            if not value and index + 1 < len(pieces) and pieces[index + 1][1] != "flag":
+            if value and name in switches:
+                raise ConfigurationError(f"The flag --{name} takes no value.", key=name).at(text, 1, start + 1)
+            if not value and name not in switches and index + 1 < len(pieces) and pieces[index + 1][1] != "flag":
                 index += 1
                 value = pieces[index][2]
-            if not value:
+            if not value and name not in switches and name not in optional:
                 raise ConfigurationError(f"The flag --{name} needs a value.", key=name).at(text, 1, start + 1)
             line.flags[name] = _unquoted(value)
         elif kind == "field" and fields:

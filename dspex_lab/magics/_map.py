@@ -2,62 +2,86 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 from dspex_lab.errors import ConfigurationError, PipelineError, did_you_mean
 from dspex_lab.magics._base import Call, Command
 from dspex_lab.magics._lab import known_pipelines
-from dspex_lab.magics._line import parse
+from dspex_lab.magics._line import Line, parse
 from dspex_lab.magics._run import options, pointed, resolve
 from dspex_lab.magics._show import watched
 
-FLAGS = ("concurrency", "into", "deadline", "seed", "tags")
+SWITCHES = ("retry-failed", "overwrite")
+FLAGS = ("concurrency", "out", "into", "resume", *SWITCHES, "deadline", "seed", "tags")
 
 
 def run(call: Call) -> Any:
-    """Map it over the rows and return the DataFrame; ``--into NAME`` binds it too."""
-    from dspex_lab.pipelines import read_rows
+    """Map it over the rows and return the DataFrame, or with --out what was written; --into NAME binds it too.
 
-    line = parse(call.line, words=2, flags=FLAGS)
+    DATA is the name of a DataFrame or of any iterable of dicts, a path to a .csv, .parquet or .jsonl file, or a quoted query
+    of the store ("SELECT …"). --out FILE (.jsonl, .parquet, .csv) writes the rows as they end, whatever their number; the same
+    line goes on where it was interrupted, --overwrite begins anew. Without --out, --resume RUN_ID goes on with an interrupted
+    map, --resume alone with the last one. --retry-failed runs the rows again that failed.
+    """
+    line = parse(call.line, words=2, flags=FLAGS, switches=SWITCHES, optional=("resume",))
     if len(line.words) < 2:
         raise ConfigurationError("What is to be mapped over which rows?", key="map", hint=f"Write: {COMMAND.usage}")
     target, lab = resolve(call, line.words[0]), call.lab
-    source, how, width = line.words[1].strip("\"'"), options(line), line.flag("concurrency", int)
     into = line.flags.get("into")
     if into is not None and not into.isidentifier():
         raise ConfigurationError(f"{into!r} is no name of a variable.", key="into").at(line.text, 1, line.text.find(into) + 1)
-    rows: Any = None
+    how = _how(line)
+    plan: Any = None
 
     def check() -> None:
-        nonlocal rows
-        if source.isidentifier() and source not in call.shell.user_ns:
-            frames = [n for n, v in call.shell.user_ns.items() if hasattr(v, "columns") and not n.startswith("_")]
-            raise ConfigurationError(
-                f"There is no variable {source!r}.{did_you_mean(source, frames)}",
-                key="map",
-                hint="Give a DataFrame's name, or a path to a .csv, .parquet or .jsonl file.",
-            )
-        rows = read_rows(call.shell.user_ns.get(source, source), text=lab.text_inputs(target))
-        lab.check_rows(target, rows)
+        nonlocal plan
+        plan = lab.plan_map(target, _data(call, line.words[1]), options=options(line), **how)
 
     pointed(line, check)
-    with watched(lab, target, rows=len(rows)):
+    with plan, watched(lab, target, rows=plan.left, kind="map"):
         try:
-            frame = lab.map(target, rows, concurrency=width, options=how, progress=False)
+            made = plan.run(progress=False)
         except KeyboardInterrupt:
-            raise PipelineError(
-                "The map was stopped by you; the rows that had ended are in the store.",
-                hint="%dspex sql SELECT row_index, status, outputs FROM runs WHERE kind = 'row' ORDER BY started DESC",
-            ) from None
+            raise PipelineError("The map was stopped by you.", hint=lab.last_map.hint if lab.last_map else None) from None
     if into is not None:
-        call.shell.user_ns[into] = frame
-    return frame
+        call.shell.user_ns[into] = made
+    return made
+
+
+def _how(line: Line) -> dict[str, Any]:
+    """Return the flags as arguments of ``lab.map``."""
+    how: dict[str, Any] = {
+        "concurrency": line.flag("concurrency", int),
+        "out": line.flags.get("out"),
+        "retry_failed": "retry-failed" in line.flags,
+        "overwrite": "overwrite" in line.flags,
+    }
+    if "resume" in line.flags:
+        how["resume"] = line.flags["resume"] or True
+    return how
+
+
+def _data(call: Call, word: str) -> Any:
+    """Return what the line names: a value of the notebook, a path, or the text of a query."""
+    space = call.shell.user_ns
+    if word[0] in "\"'":
+        return str(ast.literal_eval(word))
+    if word.isidentifier() and word not in space:
+        frames = [n for n, v in space.items() if hasattr(v, "columns") and not n.startswith("_")]
+        raise ConfigurationError(
+            f"There is no variable {word!r}.{did_you_mean(word, frames)}",
+            key="map",
+            hint="Give a DataFrame's name, a path to a .csv, .parquet or .jsonl file, or a query in quotes.",
+        )
+    return space.get(word, word)
 
 
 COMMAND = Command(
     "map",
-    "%dspex map NAME DATA [--concurrency N] [--into VARIABLE] [--deadline S] [--tags a,b]",
-    "run a pipeline on every row of a DataFrame, .csv, .parquet or .jsonl file",
+    "%dspex map NAME DATA [--concurrency N] [--out FILE [--overwrite]] [--resume [RUN_ID]] [--retry-failed] [--into VARIABLE] "
+    "[--deadline S] [--tags a,b]",
+    'run a pipeline on every row of a DataFrame, a .csv, .parquet or .jsonl file, an iterable or a "SELECT …"',
     run,
     flags=FLAGS,
     names=known_pipelines,

@@ -12,7 +12,7 @@ from dspex_lab.magics._lab import known_pipelines
 from dspex_lab.magics._line import parse
 from dspex_lab.magics._show import watched
 
-FLAGS = ("deadline", "seed", "budget", "pin", "tags")
+FLAGS = ("deadline", "seed", "budget", "pin", "tags", "checkpoint")
 
 
 def resolve(call: Call, word: str) -> Any:
@@ -32,6 +32,7 @@ def options(line: Any) -> RunOptions:
         budget=line.flag("budget", float),
         pin=pin,
         tags=tuple(t for t in line.flags.get("tags", "").split(",") if t),
+        checkpoint=line.flags.get("checkpoint"),
     )
 
 
@@ -52,17 +53,32 @@ def run(call: Call) -> Any:
     target, lab = resolve(call, line.words[0]), call.lab
     values = line.values(call.shell.user_ns)
     how = options(line)
-    pointed(line, lambda: lab.check(target, values))
+    pointed(line, lambda: lab.accept(target, values))
     with watched(lab, target):
-        result = lab.run(target, values, options=how)
+        try:
+            result = lab.run(target, values, options=how)
+        except KeyboardInterrupt:
+            raise _stopped(lab.last_result) from None
     if result.status == "failed":
         result.raise_for_status()
     return result
 
 
+def _stopped(result: Any) -> PipelineError:
+    mine = result is not None and result.cancelled
+    done = [name for name, outcome in result.steps.items() if outcome.status != "cancelled"] if mine else []
+    kept = f"what {', '.join(map(repr, done))} gave is in lab.last_result" if done else "no step had ended"
+    return PipelineError(
+        f"The run was stopped by you; {kept}.",
+        outcomes=result.steps if mine else None,
+        hint="With --checkpoint NAME the next run goes on from there.",
+    )
+
+
 COMMAND = Command(
     "run",
-    "%dspex run NAME field=value … [--deadline S] [--seed N] [--budget USD] [--pin OPERATION=IMPLEMENTATION] [--tags a,b]",
+    "%dspex run NAME field=value … [--deadline S] [--seed N] [--budget USD] [--pin OPERATION=IMPLEMENTATION] "
+    "[--tags a,b] [--checkpoint NAME]",
     "run a pipeline once; values are Python",
     run,
     flags=FLAGS,

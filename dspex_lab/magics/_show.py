@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 
 @contextmanager
-def watched(lab: Any, target: Any, rows: int | None = None) -> Iterator[None]:
-    """Show the run widget of ``target`` in the cell while the block runs, and its last state afterwards."""
+def watched(lab: Any, target: Any, rows: int | None = None, kind: Literal["run", "map"] | None = None) -> Iterator[None]:
+    """Show the run widget of ``target`` in the cell while the block runs, and its last state afterwards.
+
+    Args:
+        rows: how many rows a map will run, None where that is not known.
+        kind: ``"run"`` or ``"map"``; by default a map where ``rows`` is given.
+    """
     from dspex_lab.lms import describe, is_simulated
     from dspex_lab.widgets import RunWidget, show_run
 
@@ -19,6 +24,7 @@ def watched(lab: Any, target: Any, rows: int | None = None) -> Iterator[None]:
         graph=pipeline.graph(),
         name=pipeline.name,
         total_rows=rows,
+        kind=kind,
         lm=describe(lm) if lm is not None else None,
         simulated=lm is not None and is_simulated(lm),
     )

@@ -1,6 +1,7 @@
 """Steps joined by field names into pipelines, and the engine that runs them."""
 
-from dspex_lab.pipelines._cell import pipeline_from_source
+from dspex_lab.pipelines._batch import Batch
+from dspex_lab.pipelines._cell import names_in, pipeline_from_source
 from dspex_lab.pipelines._context import Candidate, Decide, RunContext, Submit, Usage
 from dspex_lab.pipelines._engine import drive, execute
 from dspex_lab.pipelines._fields import Shape, StepField
@@ -9,18 +10,40 @@ from dspex_lab.pipelines._module import current_runner
 from dspex_lab.pipelines._modules import is_dspy_module
 from dspex_lab.pipelines._pipeline import Pipeline, pipeline, single
 from dspex_lab.pipelines._result import Result, StepOutcome, describe, status_of
-from dspex_lab.pipelines._rows import check_columns, check_labels, read_rows, row_inputs
-from dspex_lab.pipelines._runner import Runner, join_rows
+from dspex_lab.pipelines._runner import Runner
 from dspex_lab.pipelines._step import Operation, Step, as_signature, chain_of_thought, predict, step
 from dspex_lab.pipelines._stream import AsyncRunStream, Hub, RunStream, StreamEvent
-from dspex_lab.pipelines.kinds import each, loop, parallel, when
+from dspex_lab.pipelines.dryrun import CheckReport, Surroundings
+from dspex_lab.pipelines.files import compute, load_pipeline, read_fields, same, save, to_python, transform
+from dspex_lab.pipelines.kinds import (
+    Index,
+    LMTemplate,
+    assert_,
+    each,
+    index,
+    loop,
+    parallel,
+    retrieve,
+    suggest,
+    template,
+    when,
+)
+from dspex_lab.pipelines.maps import MapOptions, MapPlan, MapResult, Maps, check_columns, check_labels, is_query, read_rows
 
 __all__ = [
     "AsyncRunStream",
+    "Batch",
     "Candidate",
+    "CheckReport",
     "Decide",
     "Hub",
+    "Index",
     "Kind",
+    "LMTemplate",
+    "MapOptions",
+    "MapPlan",
+    "MapResult",
+    "Maps",
     "Operation",
     "Pipeline",
     "Result",
@@ -33,29 +56,42 @@ __all__ = [
     "StepOutcome",
     "StreamEvent",
     "Submit",
+    "Surroundings",
     "Usage",
     "Work",
     "as_signature",
+    "assert_",
     "chain_of_thought",
     "check_columns",
     "check_labels",
+    "compute",
     "current_runner",
     "describe",
     "drive",
     "each",
     "execute",
+    "index",
     "is_dspy_module",
-    "join_rows",
+    "is_query",
+    "load_pipeline",
     "loop",
+    "names_in",
     "parallel",
     "pipeline",
     "pipeline_from_source",
     "predict",
+    "read_fields",
     "read_rows",
-    "row_inputs",
+    "retrieve",
+    "same",
+    "save",
     "single",
     "status_of",
     "step",
     "step_kind",
+    "suggest",
+    "template",
+    "to_python",
+    "transform",
     "when",
 ]

@@ -234,7 +234,8 @@ def _of_columns(name: str, columns: Mapping[str, Any], count: int, gives: Sequen
     missing = [n for n in gives if n not in columns]
     if missing:
         raise PipelineError(
-            f"Step {name!r} returned no {', '.join(map(repr, missing))}; it returned {', '.join(map(repr, columns)) or 'nothing'}.",
+            f"Step {name!r} returned no {', '.join(map(repr, missing))}; "
+            f"it returned {', '.join(map(repr, columns)) or 'nothing'}.",
             step=name,
             hint="Return a list per output field.",
         )

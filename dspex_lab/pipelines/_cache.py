@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 import threading
@@ -72,7 +73,9 @@ class StepCache:
 
     # --- keys -------------------------------------------------------------------------------------------------
 
-    def key(self, item: Step, inputs: Mapping[str, Any], model: Any = None, also: Hashable = None) -> Hashable | None:
+    def key(
+        self, item: Step, inputs: Mapping[str, Any], model: Any = None, *, field: str = "", also: Hashable = None
+    ) -> Hashable | None:
         """Return what tells this request from others, or None where it cannot be told; why not is logged once.
 
         It holds the step (a function by identity; a DSPy module by identity and all that changes its answers: demonstrations,
@@ -81,11 +84,12 @@ class StepCache:
         Args:
             inputs: the step's input fields.
             model: the ``dspy.LM`` the step may ask; None where it asks none.
+            field: what a single value of the step is called; the same step may stand in pipelines under several names.
             also: anything else that changes the answer.
         """
         try:
             fields = tuple([(name, form(inputs[name])) for name in sorted(inputs)])
-            key = (_step_state(item), fields, model_state(model), current_feedback(), also)
+            key = (_step_state(item), fields, model_state(model), current_feedback(), field, also)
             hash(key)
         except NoKey as why:
             self._say(f"Step {item.name or item.how.label(item)!r} is not cached for {why}: it cannot be compared.")
@@ -222,10 +226,12 @@ class StepCache:
             landed = Found(_snapshot(value)) if kept else None
             return value, False
         finally:
-            _leading.reset(token)
             with self._lock:
                 del self._flights[key]
             own.set_result(landed)
+            # A coroutine that was given up is closed from elsewhere; the context it ran in is gone then.
+            with contextlib.suppress(ValueError):
+                _leading.reset(token)
 
     async def _made(
         self, key: Hashable, make: Callable[[], Awaitable[Mapping[str, Any]]], ttl: float | None, keep: Callable[[], bool]

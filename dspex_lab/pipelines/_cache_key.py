@@ -110,6 +110,8 @@ def _rarer(value: Any, kind: type, depth: int) -> Hashable:
         return (kind, value.name)
     if isinstance(value, _BY_IDENTITY):
         return Same(value)
+    if kind is Same:
+        return value
     if hasattr(kind, "cache_token"):
         return (kind, form(value.cache_token(), depth))
     if dataclasses.is_dataclass(value):

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import ast
 import linecache
+import weakref
+from dataclasses import dataclass
 from typing import Any
 
-from dspex_lab.errors import PipelineError, SignatureError
+from dspex_lab.errors import PipelineError, SignatureError, did_you_mean
 from dspex_lab.pipelines._pipeline import Pipeline
 from dspex_lab.pipelines._step import as_step, step_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a pipeline was made of: the text, and what the names in it meant that it did not define itself."""
+
+    source: str
+    names: dict[str, Any]
+
+
+_cells: weakref.WeakKeyDictionary[Pipeline, Cell] = weakref.WeakKeyDictionary()
+
+
+def cell_of(pipeline: Pipeline) -> Cell | None:
+    """Return the text a pipeline was made of by :func:`pipeline_from_source`, None for any other."""
+    return _cells.get(pipeline)
+
+
+def names_in(source: str) -> set[str]:
+    """Return the names that Python source mentions; none where it is not valid."""
+    try:
+        return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
 
 
 def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> Pipeline:
@@ -42,7 +68,8 @@ def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> P
         except Exception as error:
             if getattr(error, "line", None) is None and isinstance(error, PipelineError | SignatureError):
                 raise error.at(source, node.lineno, node.col_offset + 1) from error.__cause__
-            raise PipelineError(f"The pipeline {name!r}: {type(error).__name__}: {error}").at(
+            near = did_you_mean(error.name or "", _public(scope)) if isinstance(error, NameError) else ""
+            raise PipelineError(f"The pipeline {name!r}: {type(error).__name__}: {error}{near and '.' + near}").at(
                 source, node.lineno, node.col_offset + 1
             ) from error
         if target is not None and not target.startswith("_"):
@@ -52,7 +79,13 @@ def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> P
                 )
             steps[target] = scope[target]
             lines[target] = (node.lineno, node.col_offset + 1)
-    return _located(name, steps, lines, source)
+    made = _located(name, steps, lines, source)
+    _cells[made] = Cell(source, {n: namespace[n] for n in names_in(source) if n in namespace})
+    return made
+
+
+def _public(scope: dict[str, Any]) -> list[str]:
+    return [n for n in scope if not n.startswith("_")]
 
 
 def _step_target(name: str, node: ast.stmt, source: str) -> str | None:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex_lab.errors import BudgetExceeded
 from dspex_lab.events import Bus, Decision, Event, LMCall, Record
-from dspex_lab.lms import CONTEXT_KEY, Recorder, current_recorder
-from dspex_lab.pipelines._fields import Shape
+from dspex_lab.lms import CONTEXT_KEY, FEEDBACK_KEY, Recorder, current_feedback, current_recorder
 from dspex_lab.pipelines._step import Operation
 
 if TYPE_CHECKING:
     from dspex_lab.pipelines._batch import Batchers
     from dspex_lab.pipelines._cache import StepCache
+    from dspex_lab.pipelines._checkpoint import Checkpoint
     from dspex_lab.pipelines._stream import StreamEvent
 
 
@@ -61,18 +61,6 @@ class Submit(Protocol):
         tags: dict[str, Any] | None = None,
     ) -> Any:
         """Run ``fn`` on a worker and return its value; raise its own exception, or a PoolError of the pool's."""
-        ...
-
-
-class Checkpoint(Protocol):
-    """Keeps the outputs of a run's steps, so that another run may go on from them. Thread-safe."""
-
-    def load(self, step: str) -> dict[str, Any] | None:
-        """Return the output fields of the step of that dotted name, None where it had not ended."""
-        ...
-
-    def save(self, step: str, outputs: Mapping[str, Any], shape: Shape) -> None:
-        """Keep what a step gave; returns when it will survive the death of the process."""
         ...
 
 
@@ -139,6 +127,7 @@ class RunContext:
         cache: where steps with ``cache=`` keep their answers; ``batchers`` puts like requests together.
         checkpoint: where outputs are kept so that a later run can go on from them.
         model: makes the model that a step asked for by name (``lm=``).
+        alone: says whether no other run of the Lab is under way.
     """
 
     owner: str
@@ -161,6 +150,7 @@ class RunContext:
     batchers: Batchers | None = None
     checkpoint: Checkpoint | None = None
     model: Callable[[Any], Any] | None = None
+    alone: Callable[[], bool] = lambda: False
     _settings: dict[str, Any] | None = None
 
     async def finish(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -231,8 +221,8 @@ class RunContext:
         """Let what now runs in this thread or task belong to a step.
 
         Runs started in it belong to this one; DSPy uses the model in use and its calls are recorded. It holds until the
-        next step is entered or the run is left (:class:`Surroundings`). Without ``force`` DSPy is left alone as long as it is not
-        loaded: a native step that does not use it pays nothing.
+        next step is entered or the run is left (:class:`Surroundings`). Without ``force`` DSPy is left alone as long as it
+        is not loaded: a native step that does not use it pays nothing.
 
         Args:
             lm: the step's own model; None is the one in use.
@@ -251,6 +241,8 @@ class RunContext:
             overrides["lm"] = self.chosen(lm)
         recorder.lm = overrides["lm"]
         overrides[CONTEXT_KEY] = recorder
+        if (feedback := current_feedback()) is not None:
+            overrides[FEEDBACK_KEY] = feedback  # for DSPy's own threads
         # What dspy.context() does, without copying all settings for every step and without putting them back.
         thread_local_overrides.set(overrides)
 
@@ -266,7 +258,7 @@ class _RunRecorder(Recorder):
     __slots__ = ()
 
     @property
-    def span_id(self) -> str | None:  # type: ignore[override]
+    def span_id(self) -> str | None:
         """The span of the step that runs here, that of the run where none does."""
         found = _current.get()
         run: RunContext = self.context
@@ -277,7 +269,7 @@ class _RunRecorder(Recorder):
         """Nothing to set."""
 
     @property
-    def step(self) -> str | None:  # type: ignore[override]
+    def step(self) -> str | None:
         """The step that runs here, None where none does."""
         found = _current.get()
         return found[2] if found is not None and found[0] is self.context else None

@@ -63,6 +63,7 @@ class _Walk:
         "alive",
         "context",
         "ended",
+        "loop",
         "nodes",
         "outcomes",
         "parent",
@@ -102,13 +103,15 @@ class _Walk:
             for index in structure.order:
                 await (self._quick(index) if self.quick[index] else self._step(index))
             return
+        self.loop = asyncio.get_running_loop()
         first, *others = structure.first
         for index in others:
             self._branch(index)
+        self.alive += 1
         try:
             await self._chain(first)
             if self.alive:
-                self.ended = asyncio.get_running_loop().create_future()
+                self.ended = self.loop.create_future()
                 await self.ended
         except BaseException:
             # Seldom more than a cancelled run; nothing of it may be left running.
@@ -122,11 +125,23 @@ class _Walk:
     def _branch(self, index: int) -> None:
         """Begin a chain in a task of its own; lighter than a TaskGroup, as only a cancelled run ends one early."""
         self.alive += 1
-        self.tasks.append(asyncio.get_running_loop().create_task(self._own_chain(index)))
+        self.tasks.append(self.loop.create_task(self._chain(index)))
 
-    async def _own_chain(self, index: int) -> None:
+    async def _chain(self, index: int) -> None:
+        """Run a step and then, in this same task, the first step it sets free; others get tasks of their own."""
+        waiting, feeds, quick = self.waiting, self.structure.feeds, self.quick
+        following: int | None = index
         try:
-            await self._chain(index)
+            while following is not None:
+                current, following = following, None
+                await (self._quick(current) if quick[current] else self._step(current))
+                for fed in feeds[current]:
+                    waiting[fed] -= 1
+                    if waiting[fed] == 0:
+                        if following is None:
+                            following = fed
+                        else:
+                            self._branch(fed)
         except BaseException as problem:
             self.problem = self.problem or problem
             raise
@@ -134,21 +149,6 @@ class _Walk:
             self.alive -= 1
             if self.ended is not None and not self.ended.done() and (not self.alive or self.problem is not None):
                 self.ended.set_result(None)
-
-    async def _chain(self, index: int) -> None:
-        """Run a step and then, in this same task, the first step it sets free; others get tasks of their own."""
-        waiting, feeds, quick = self.waiting, self.structure.feeds, self.quick
-        following: int | None = index
-        while following is not None:
-            current, following = following, None
-            await (self._quick(current) if quick[current] else self._step(current))
-            for fed in feeds[current]:
-                waiting[fed] -= 1
-                if waiting[fed] == 0:
-                    if following is None:
-                        following = fed
-                    else:
-                        self._branch(fed)
 
     async def _quick(self, index: int) -> None:
         """Run an async function with nothing around it: :meth:`_step`, :class:`StepRun` and its kind in one."""
@@ -160,7 +160,7 @@ class _Walk:
         enter_quick(context, span_id, name)
         try:
             value = await item.target(**given)
-            outputs = checked(name, shape, split_result(name, shape, value))
+            outputs = {shape.whole or name: value} if shape.loose else checked(name, shape, split_result(name, shape, value))
         except BaseException as problem:
             work = StepRun(name, item, shape, context, span_id=span_id)
             try:

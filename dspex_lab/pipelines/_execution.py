@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from dspex_lab.errors import LMError, PipelineError, PoolError
 from dspex_lab.events import Span, new_id
-from dspex_lab.lms import is_simulated
+from dspex_lab.lms import current_feedback, is_simulated
 from dspex_lab.pipelines._context import RunContext
 from dspex_lab.pipelines._fields import Shape, constant_outputs, misfit, split_result
 from dspex_lab.pipelines._modules import Facts, facts_of, module_contract
@@ -65,7 +66,7 @@ class StepRun:
         self.parent_id = context.span_id if parent is None else parent.span_id
         self.field = name if field is None else field
         self.path = name if path is None else path
-        self.span_id = span_id or new_id()
+        self.span_id: str = span_id or new_id()
         self.implementation: str | None = None
         self.worker: str | None = None
         self.degraded: str | None = None
@@ -176,17 +177,35 @@ class StepRun:
         checkpoint = self.context.checkpoint
         if checkpoint is None:
             return await self._cached(inputs)
-        kept = checkpoint.load(self.path)
+        kept = checkpoint.load(self.path, self.item, inputs, self.shape)
         if kept is not None:
             self.implementation = "checkpoint"
             return kept
         outputs = await self._cached(inputs)
         if self.degraded is None:
-            checkpoint.save(self.path, outputs, self.shape)
+            checkpoint.save(self.path, self.item, inputs, outputs, self.shape)
         return outputs
 
     async def _cached(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self._repeated(inputs)
+        item, cache, context = self.item, self.context.cache, self.context
+        # What an optimizer put into the place of a step is tried out, not looked up.
+        if not item.cache or cache is None or any((n + ".").startswith(self.name + ".") for n in context.modules):
+            return await self._repeated(inputs)
+        model = context.chosen(item.lm) if "dspy" in sys.modules or item.how.asks(item) != (0, 0) else None
+        key = cache.key(item, inputs, model, field=self.field, also=tuple(sorted(context.pin.items())))
+        if key is None:
+            return await self._repeated(inputs)
+        found, hit = await cache.through(
+            key,
+            lambda: self._repeated(inputs),
+            ttl=None if item.cache is True else float(item.cache),
+            keep=lambda: self.degraded is None,
+            block=context.wait is not None,
+        )
+        if hit:
+            self.implementation = "cache"
+        self.event("cache.hit" if hit else "cache.miss")
+        return found
 
     async def _repeated(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         if not self.item.retries:
@@ -267,6 +286,8 @@ class StepRun:
             value = await self._on_pool(pool, target, inputs, module=False)
         elif facts.acall:
             return self._fields(target, await self._predictor(target, facts, inputs))
+        elif self.item.batch is not None and self.context.batchers is not None:
+            value = await self._batched(target, inputs)
         else:
             value = await self.call(target, inputs)
         return checked(self.name, self.shape, split_result(self.field, self.shape, value))
@@ -300,6 +321,16 @@ class StepRun:
             raise
         self.parts[key] = outcome
         return outcome
+
+    async def _batched(self, function: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+        async def together(lists: Mapping[str, Any]) -> Any:
+            return await self.call(function, lists)
+
+        context, gives = self.context, tuple(self.shape.outputs)
+        assert context.batchers is not None  # noqa: S101 - asked by the caller
+        return await context.batchers.submit(
+            function, self.name, self.item.batch, inputs, together, gives=gives, alone=context.alone()
+        )
 
     async def _module(self, module: Any, facts: Facts, pool: str | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
         contract = module_contract(module)[0]
@@ -356,6 +387,7 @@ class StepRun:
             current_adapter() if lm else None,
             trace is not None,
             context.allowance(),
+            current_feedback(),
         )
         tags = {"run_id": context.run_id, "span_id": self.span_id, "step": self.name}
         limit = context.remaining(self.item.timeout)

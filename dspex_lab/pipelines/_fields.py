@@ -26,7 +26,7 @@ class StepField:
     required: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shape:
     """What a step takes and gives.
 
@@ -38,6 +38,11 @@ class Shape:
     outputs: dict[str, StepField]
     whole: str | None = None
     label: str | None = None
+
+    @functools.cached_property
+    def loose(self) -> bool:
+        """Say whether the single output field takes any value."""
+        return self.whole is not None and self.outputs[self.whole].type is Any
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -200,16 +205,23 @@ def _adapter(annotation: Any) -> Any:
         return None
 
 
+def adapter_of(annotation: Any) -> Any:
+    """Return Pydantic's adapter of a type, None where there is nothing to check or Pydantic knows nothing of it."""
+    if annotation is Any:
+        return None
+    try:
+        return _adapter(annotation)
+    except TypeError:  # unhashable, such as Annotated with a list in it
+        return _adapter.__wrapped__(annotation)
+
+
 def misfit(annotation: Any, value: Any) -> str | None:
     """Return why ``value`` is not of the type ``annotation`` (strictly: "3" is no int), or None where it is."""
     if annotation is Any or (isinstance(annotation, type) and type(value) is annotation):
         return None
     from pydantic import ValidationError
 
-    try:
-        adapter = _adapter(annotation)
-    except TypeError:  # unhashable, such as Annotated with a list in it
-        adapter = _adapter.__wrapped__(annotation)
+    adapter = adapter_of(annotation)
     if adapter is None:
         return None
     try:

@@ -62,7 +62,7 @@ def _module_class() -> type[Any]:
             super().__init__()
             self._attributes: dict[str, str] = {}
             for name, item in steps.items():
-                module = _module_of(item) or _inner(Steps, item)
+                module = module_of(item) or _inner(Steps, item)
                 if module is not None:
                     # A step may be called like something every Module has.
                     self._attributes[name] = f"{name}_" if hasattr(self, name) else name
@@ -119,7 +119,7 @@ def _inner(container: type[Any], item: Step) -> Any:
     return made if made is not None and made._attributes else None
 
 
-def _module_of(item: Step) -> Any:
+def module_of(item: Step) -> Any:
     """Return the DSPy module of a step, made for a routed operation, so that an optimizer sees it; None for any other."""
     import dspy
 

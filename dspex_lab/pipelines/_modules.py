@@ -137,4 +137,4 @@ def _forward_of(module: Any) -> Callable[..., Any]:
     found = inspect.getattr_static(module, "forward", None) or inspect.getattr_static(module, "aforward", None)
     if found is None:
         raise PipelineError(f"{type(module).__name__} has no forward().", hint="Define forward(self, field, ...).")
-    return types.MethodType(found, module) if inspect.isfunction(found) else found  # type: ignore[no-any-return]
+    return types.MethodType(found, module) if inspect.isfunction(found) else found

@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dspex_lab.errors import PipelineError, did_you_mean
 from dspex_lab.pipelines._fields import Shape, StepField, constant_outputs, misfit, type_name
 from dspex_lab.pipelines._graph import Graph, build
+from dspex_lab.pipelines._graph_view import GraphView, graph_of
 from dspex_lab.pipelines._modules import facts_of
 from dspex_lab.pipelines._step import Step, as_step, label, step_shape
+
+if TYPE_CHECKING:
+    from dspex_lab.pipelines.dryrun import CheckReport, Surroundings
 
 
 class Pipeline:
@@ -152,26 +157,31 @@ class Pipeline:
                 out.append(f"input {name!r} does not fit step {reader!r}: {why}")
         return out
 
-    def graph(self) -> dict[str, Any]:
-        """Return the graph as plain data: ``nodes`` with their fields, ``edges`` (from "" means an input of the pipeline)."""
-        names = [n.name for n in self.structure.nodes]
-        nodes = [
-            {
-                "name": name,
-                "kind": self.steps[name].kind,
-                "does": self.steps[name].how.label(self.steps[name]),
-                "inputs": list(self.shapes[name].inputs),
-                "outputs": list(self.shapes[name].outputs),
-                "pool": self.steps[name].pool,
-            }
-            for name in names
-        ]
-        edges = [
-            {"from": names[slot[1]] if slot[1] >= 0 else "", "to": node.name, "field": slot[0]}
-            for node in self.structure.nodes
-            for slot in node.reads.values()
-        ]
-        return {"name": self.name, "nodes": nodes, "edges": edges, "inputs": list(self.inputs), "outputs": list(self.outputs)}
+    def check(
+        self, inputs: Mapping[str, Any] | None = None, *, rows: int = 1, around: Surroundings | None = None
+    ) -> CheckReport:
+        """Return what can be told of a run before anything is run: the dry run; no model is called.
+
+        Args:
+            inputs: the inputs it would be given; with them the estimate is closer.
+            rows: the number of rows of a map, for the sum over all of them.
+            around: the place it would run in; :meth:`Lab.check` gives its own.
+
+        Raises:
+            PipelineError: ``inputs`` are such that it could not start; ``rows`` is no number of rows.
+        """
+        from dspex_lab.pipelines.dryrun import check
+
+        return check(self, inputs, rows=rows, around=around)
+
+    def graph(self) -> GraphView:
+        """Return the graph: plain data, which a notebook shows as a picture and ``.svg()`` gives as one.
+
+        Returns:
+            ``nodes`` with their fields, options and inner steps, ``edges`` (from "" means an input of the pipeline), ``inputs``
+            and ``outputs``.
+        """
+        return GraphView(graph_of(self))
 
     def as_module(self, lab: Any = None) -> Any:
         """Return the pipeline as a ``dspy.Module``; its predictors are those of its steps.
@@ -200,6 +210,21 @@ class Pipeline:
             )
         return self.with_steps({n: with_modules(s, n, found) for n, s in self.steps.items()})
 
+    #: What it is for, as its file says.
+    description: str | None = None
+
+    def to_yaml(self, path: str | Path | None = None) -> str:
+        """Return the pipeline as YAML, which ``dx.load_pipeline`` reads; with ``path`` also write it there.
+
+        Functions stand in it by name, DSPy modules with their signature, demonstrations and settings.
+
+        Raises:
+            PipelineError: a part of it cannot be written; says which.
+        """
+        from dspex_lab.pipelines.files import to_yaml
+
+        return to_yaml(self, path)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Pipeline:
         return self
 
@@ -221,7 +246,8 @@ def single(value: Any, name: str | None = None) -> Pipeline:
     if hasattr(item.target, "step_modules"):
         # A program made from a pipeline whose steps may replace its inputs.
         item, name = replace(item, replaces=True), name or item.target.pipeline.name
-    chosen = name or item.name or label(item.target)
+    own = label(item.target) if item.kind in ("native", "dspy", "operation") else item.kind
+    chosen = name or item.name or own
     chosen = chosen.split("(")[0] if not chosen.isidentifier() else chosen
     return Pipeline(chosen, **{chosen if chosen.isidentifier() else "step": item})
 

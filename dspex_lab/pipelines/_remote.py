@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import pickle
@@ -14,7 +15,7 @@ from typing import Any
 
 from dspex_lab.errors import BudgetExceeded, LMError, PipelineError
 from dspex_lab.events import Event, LMCall, Record
-from dspex_lab.lms import CONTEXT_KEY, Recorder, from_portable, install, portable
+from dspex_lab.lms import CONTEXT_KEY, Recorder, asking_again, from_portable, install, portable
 from dspex_lab.pipelines._context import RunContext, Usage
 from dspex_lab.pipelines._result import describe
 
@@ -23,7 +24,8 @@ from dspex_lab.pipelines._result import describe
 class Errand:
     """The surroundings of one execution: the ids its records carry, the model (without its secret) and adapter it uses.
 
-    ``allowance`` is what it may spend in US dollars; ``trace`` asks for the trace of its predictors.
+    ``allowance`` is what it may spend in US dollars; ``trace`` asks for the trace of its predictors;
+    ``feedback`` says what was wrong with the last try.
     """
 
     run_id: str
@@ -33,6 +35,7 @@ class Errand:
     adapter: Any = None
     trace: bool = False
     allowance: float | None = None
+    feedback: str | None = None
 
 
 @dataclass(slots=True)
@@ -96,7 +99,8 @@ class RemoteTarget:
             CONTEXT_KEY: recorder,
             "trace": [],
         }
-        with dspy.context(**settings):
+        again = asking_again(errand.feedback) if errand.feedback else contextlib.nullcontext()
+        with dspy.context(**settings), again:
             self._run(inputs, reply)
             if errand.trace and self.is_module:
                 names = {id(p): name for name, p in self.target.named_predictors()}  # type: ignore[attr-defined]

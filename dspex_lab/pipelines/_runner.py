@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dspex_lab.errors import DspexError
 from dspex_lab.events import Bus, RunOptions, RunRecord, Span, new_id
-from dspex_lab.lms import install, is_simulated
+from dspex_lab.lms import install
+from dspex_lab.pipelines._batch import Batchers
+from dspex_lab.pipelines._cache import StepCache
+from dspex_lab.pipelines._checkpoint import Checkpoint, Shelf
 from dspex_lab.pipelines._context import Decide, RunContext, Submit, Surroundings, Usage, enclosing
-from dspex_lab.pipelines._engine import drive, execute
+from dspex_lab.pipelines._engine import execute
 from dspex_lab.pipelines._pipeline import Pipeline
 from dspex_lab.pipelines._result import Result, StepOutcome, collect, describe, status_of
 from dspex_lab.pipelines._stream import StreamEvent
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 _DONE = ("complete", "partial", "failed")
 
@@ -36,6 +35,7 @@ class Runner:
         pool: gives the pool of a name.
         lm: gives the model in use; ``model`` makes the one a step asks for.
         wait: runs a coroutine on the Lab's loop and waits for it; called from other threads.
+        shelf: where checkpoints are kept.
     """
 
     def __init__(
@@ -48,7 +48,12 @@ class Runner:
         lm: Callable[[], Any],
         model: Callable[[Any], Any],
         wait: Callable[[Coroutine[Any, Any, Any]], Any],
+        shelf: Shelf,
     ) -> None:
+        self.shelf = shelf
+        self.cache = StepCache()
+        self.batchers = Batchers()
+        self.under_way = 0
         self.owner = owner
         self.bus = bus
         self.model = model
@@ -95,11 +100,17 @@ class Runner:
         outcomes: dict[str, StepOutcome] = {}
         status = "cancelled"
         surroundings = Surroundings()
+        self.under_way += 1
         try:
             context.begin()
+            if options.checkpoint is not None:
+                context.checkpoint = self._checkpoint(options.checkpoint, context)
             await execute(pipeline, inputs, context, outcomes)
             status = status_of(outcomes)
+            if context.checkpoint is not None and status == "complete":
+                context.checkpoint.end()
         finally:
+            self.under_way -= 1
             surroundings.restore()
             seconds = time.perf_counter() - clock
             result = self._result(pipeline, context, outcomes, status, seconds)
@@ -107,6 +118,12 @@ class Runner:
             if kept is not None:
                 kept(result)
         return result
+
+    def _checkpoint(self, name: str, context: RunContext) -> Checkpoint:
+        def told(step: str, why: str) -> None:
+            context.event("checkpoint.skip", context.span_id, step, name=name, why=why)
+
+        return Checkpoint(name, self.shelf, told)
 
     def _model(self, options: RunOptions) -> Callable[[Any], Any]:
         made: dict[Any, Any] = {}
@@ -140,6 +157,9 @@ class Runner:
             span_id=new_id(),
             bus=self.bus,
             model=self._model(options),
+            cache=self.cache,
+            batchers=self.batchers,
+            alone=lambda: self.under_way <= 1,
             executor=self.executor,
             decide=self.decide,
             pool=self.pool,
@@ -187,7 +207,7 @@ class Runner:
         emit(
             Span(context.span_id, parent_span, result.run_id, "run", result.name, started, result.seconds, status, error=error)
         )
-        if kind == "run":
+        if kind == "run" and self.bus.watched:
             name = "run.stop" if status in ("complete", "partial") else "run.error"
             context.event(name, context.span_id, None, status=status, seconds=result.seconds)
         emit(
@@ -214,130 +234,9 @@ class Runner:
             )
         )
 
-    async def map(
-        self,
-        pipeline: Pipeline,
-        modules: Mapping[str, Any],
-        rows: list[dict[str, Any]],
-        width: int,
-        options: RunOptions,
-        told: Callable[[], object],
-    ) -> list[Result | DspexError]:
-        """Run ``pipeline`` on every row, ``width`` at once, and call ``told`` after each, on the loop's thread."""
-        found = enclosing(self.owner)
-        context = self._context(modules, options, found[0] if found else None)
-        # What bounds the map bounds all its rows together.
-        of_row = replace(options, deadline=None, budget=None)
-        started, clock = time.time(), time.perf_counter()
-        context.event("run.start", context.span_id, None, kind="map", name=pipeline.name, rows=len(rows))
-        results: list[Any] = [None] * len(rows)
-        here = pipeline.plain and context.deadline is None and (not pipeline.uses_lm or is_simulated(context.lm()))
-        todo = iter(enumerate(rows))
-        status = "cancelled"
-
-        async def worker() -> None:
-            for index, row in todo:
-                results[index] = await self._row(pipeline, modules, row, index, context, of_row, here)
-                told()
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(width, len(rows))):
-                    group.create_task(worker())
-            states = {r.status if isinstance(r, Result) else "failed" for r in results}
-            status = states.pop() if len(states) == 1 else "partial"
-        finally:
-            self._close_map(pipeline, context, results, status, started, time.perf_counter() - clock, options)
-        return results
-
-    async def _row(
-        self,
-        pipeline: Pipeline,
-        modules: Mapping[str, Any],
-        row: dict[str, Any],
-        index: int,
-        context: RunContext,
-        options: RunOptions,
-        here: bool,
-    ) -> Result | DspexError:
-        try:
-            given = pipeline.accept(row)
-        except DspexError as error:
-            now = time.time()
-            refused = RunRecord(
-                new_id(), context.run_id, "row", pipeline.name, "failed", now, 0.0, row, error=str(error), row_index=index
-            )
-            self.bus.emit(refused)
-            error.run_id = refused.run_id  # type: ignore[attr-defined]
-            return error
-        work = self.run(
-            pipeline, modules, given, options, kind="row", outer=(context, context.span_id), row_index=index, here=here
-        )
-        if not here:
-            return await work
-        # One hop into a thread for the whole row instead of one for each of its steps.
-        surroundings = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self.executor, surroundings.run, drive, work)
-
-    def _close_map(
-        self,
-        pipeline: Pipeline,
-        context: RunContext,
-        results: list[Any],
-        status: str,
-        started: float,
-        seconds: float,
-        options: RunOptions,
-    ) -> None:
-        done = [r for r in results if isinstance(r, Result)]
-        counts = {s: sum(r.status == s for r in done) for s in _DONE}
-        counts["failed"] += sum(isinstance(r, DspexError) for r in results)
-        summary = {"rows": len(results), "done": sum(r is not None for r in results), **counts}
-        context.event("run.stop" if status != "cancelled" else "run.error", context.span_id, None, status=status, **summary)
-        usage = context.usage
-        self.bus.emit(Span(context.span_id, None, context.run_id, "run", pipeline.name, started, seconds, status))
-        self.bus.emit(
-            RunRecord(
-                run_id=context.run_id,
-                parent_id=None,
-                kind="map",
-                name=pipeline.name,
-                status=status,
-                started=started,
-                seconds=seconds,
-                outputs=summary,
-                lm=", ".join(usage.models) or None,
-                simulated=usage.simulated,
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                cost=usage.known_cost,
-                session=options.session,
-                tags=options.tags,
-            )
-        )
-
 
 def snapshot(value: Any) -> Any:
     """Return ``value`` with its dicts and lists copied, so that a step that changes its inputs does not change the record."""
     if isinstance(value, Mapping):
         return {k: snapshot(v) for k, v in value.items()}
     return [snapshot(v) for v in value] if isinstance(value, list) else value
-
-
-def join_rows(frame: pd.DataFrame, pipeline: Pipeline, results: list[Any]) -> pd.DataFrame:
-    """Return the rows with what came of each.
-
-    A column of the data that has an output's name becomes ``NAME_given``, unless it is an input, which a step of the
-    pipeline itself replaces.
-    """
-    import pandas as pd
-
-    done = [r if isinstance(r, Result) else None for r in results]
-    columns: dict[str, Any] = {f: [r.outputs.get(f) if r else None for r in done] for f in pipeline.outputs}
-    columns["status"] = [r.status if r else "failed" for r in done]
-    errors = [describe(r.error if isinstance(r, Result) else r) or None for r in results]
-    columns["error"] = pd.Series(errors, index=frame.index, dtype=object)
-    columns["run_id"] = [r.run_id for r in results]
-    made = pd.DataFrame(columns, index=frame.index)
-    rest = frame[[c for c in frame.columns if c not in made.columns or c not in pipeline.inputs]]
-    return pd.concat([rest.rename(columns={c: f"{c}_given" for c in rest.columns if c in made.columns}), made], axis=1)

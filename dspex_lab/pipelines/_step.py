@@ -129,7 +129,7 @@ def step(
         pool: the worker pool it runs on; None is in the kernel.
         timeout: seconds one try may take.
         retries: further tries after one that failed, after growing, jittered pauses. Only work that may be repeated without
-            harm is: say ``idempotent=True`` where it is not of a kind that always may (``dx.predict``, templates, ``retrieve``).
+            harm is: say ``idempotent=True`` where it is not of a kind that always may be (``dx.predict``, templates).
         idempotent: repeating it does no harm.
         cache: seconds for which equal inputs are answered from memory; True is until the Lab is closed.
         batch: ``dx.Batch(size, window)``: the function takes lists, and like requests are put together for it.
@@ -163,7 +163,7 @@ def step(
         made = replace(target, **{k: v for k, v in given.items() if v != _DEFAULTS[k]})
     else:
         target = as_target(target)
-        made = Step(target, kind_named(kind) if kind else _kind(target, name), **given)  # type: ignore[arg-type]
+        made = Step(target, kind_named(kind) if kind else _kind(target, name), **given)
     _check_options(made)
     return made
 

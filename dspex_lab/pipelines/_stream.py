@@ -9,6 +9,7 @@ text alone, which the result holds in any case.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 import weakref
@@ -45,9 +46,10 @@ class StreamEvent(NamedTuple):
         field: the output field that a token or a value belongs to, where that is known.
         value: the token's text, the field's value; for ``partial`` and ``result`` the outputs so far, by field.
         time: when, in seconds since the epoch.
-        data: what else is known: ``status``, ``seconds`` and ``outputs`` of a step that stopped; of a token ``call_id``,
-            ``attempt``, ``model``, ``part``, ``whole``, ``cached`` and ``simulated`` (see ``lms.Token``), and ``pieces``
-            where several were joined because nobody had taken them.
+        data: what else is known: ``kind`` and ``outputs`` (its fields' names) of a step that starts; ``status``, ``seconds``
+            and ``outputs`` of a step that stopped; of a token ``call_id``, ``attempt``, ``model``, ``part``, ``whole``,
+            ``cached`` and ``simulated`` (see ``lms.Token``), and ``pieces`` where several were joined because nobody had
+            taken them.
         result: the run's result, on the last event only.
     """
 
@@ -81,8 +83,11 @@ class Hub:
         self._last: dict[Any, int] = {}
         self._taken = 0
         self._given: dict[str, Mapping[str, Any]] = {}
+        self._answers: dict[str | None, str] = {}
         self._closers: dict[object, Callable[[], None]] = {}
         self._lock = threading.Lock()
+        for name, item in pipeline.steps.items():
+            self._learn(name, item.kind, pipeline.shapes[name].outputs)
 
     def __call__(self, event: Any) -> None:
         """Take an event: a :class:`StreamEvent`, or a ``Token`` of a model."""
@@ -92,20 +97,24 @@ class Hub:
         with self._lock:
             if self.closed:
                 return
+            if made.kind == "step.start" and made.data:
+                self._learn(made.step, made.data.get("kind"), made.data.get("outputs"))
             self._add(self._placed(made) if made.kind == "token" else made)
             if made.kind == "step.stop" and made.step in self._pipeline.shapes:
                 self._given[made.step] = (made.data or {}).get("outputs") or {}
                 self._add(StreamEvent("partial", value=self._snapshot(), time=made.time))
         self.wake()
 
+    def _learn(self, step: str | None, kind: Any, outputs: Any) -> None:
+        """Note the field of a step that gives a model's whole answer as its only one."""
+        if kind == "lm" and len(outputs or ()) == 1:
+            self._answers[step] = next(iter(outputs))
+
     def _placed(self, token: StreamEvent) -> StreamEvent:
         """Return a token of a prompt without fields as one of the step's only field: the whole answer is its value."""
-        name = token.step or ""
-        item = self._pipeline.steps.get(name)
-        if token.field is not None or item is None or item.kind != "lm" or (token.data or {}).get("part") != "text":
-            return token
-        fields = list(self._pipeline.shapes[name].outputs)
-        return token._replace(field=fields[0]) if len(fields) == 1 else token
+        field = self._answers.get(token.step)
+        spoken = token.field is None and (token.data or {}).get("part") == "text"
+        return token._replace(field=field) if spoken and field is not None else token
 
     def _add(self, event: StreamEvent) -> None:
         if event.kind == "token" and event.data is not None:
@@ -152,11 +161,12 @@ class Hub:
             callback()
         return take_back
 
-    def close(self) -> None:
-        """Forget what waits and take no more: nobody watches."""
+    def close(self, forget: bool = True) -> None:
+        """Take no more events: the run has ended, or nobody watches; with ``forget`` drop what waits too."""
         with self._lock:
             self.closed = True
-            self._waiting.clear()
+            if forget:
+                self._waiting.clear()
             closers = list(self._closers.values())
             self._closers.clear()
         for closer in closers:
@@ -189,6 +199,7 @@ class _Course:
         self.error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.over = threading.Event()
+        self.left = False  # by who watched
         self._work = work
         self._task: asyncio.Task[Any] | None = None
 
@@ -197,7 +208,7 @@ class _Course:
         self._task = asyncio.current_task()
         _under_way.add(self)
         try:
-            if not self.hub.closed:
+            if not self.left:
                 self.result = await self._work(self.hub)
                 self.hub(StreamEvent("result", value=self.result.outputs, result=self.result))
         except asyncio.CancelledError:
@@ -207,13 +218,20 @@ class _Course:
             self.error = error
         finally:
             self._task = None
+            # A sync program may go on in its thread; it gets no more answers.
+            self.hub.close(forget=False)
             _under_way.discard(self)
             self.over.set()
             self.hub.wake()
 
+    def leave(self) -> None:
+        """Tell the program that nobody watches."""
+        self.left = True
+        self.hub.close()
+
     def abandon(self) -> None:
         """End the run; on its loop's thread."""
-        self.hub.close()
+        self.leave()
         if self._task is not None:
             self._task.cancel()
 
@@ -224,20 +242,29 @@ class _Course:
         try:
             self.loop.call_soon_threadsafe(self.abandon)
         except RuntimeError:  # the loop is closed, and with it the run
-            self.hub.closed = True
+            self.left = True
 
 
 _under_way: weakref.WeakSet[_Course] = weakref.WeakSet()
 
 
 def _abandon_all() -> None:
-    for course in list(_under_way):
-        course.hub.close()
+    courses = list(_under_way)
+    for course in courses:
+        course.leave()
+        course.abandon_soon()
+    for course in courses:
+        # A loop that stands still, such as that of an asyncio.run() which is over, will end no run any more.
+        if course.loop is not None and course.loop.is_running():
+            course.over.wait(_PATIENCE)
 
 
 # At the end of the process Python waits for the threads of executors before it calls exit handlers. A sync step that waits
 # for a model that stays silent would keep it from ending, so its stream is closed before that.
 threading._register_atexit(_abandon_all)  # type: ignore[attr-defined]
+if hasattr(os, "register_at_fork"):
+    # The runs are the parent's; a forked child has none of their threads.
+    os.register_at_fork(after_in_child=_under_way.clear)
 
 
 class RunStream:
@@ -266,7 +293,7 @@ class RunStream:
 
     def __next__(self) -> StreamEvent:
         course = self._course
-        if course.loop is None and not course.hub.closed:
+        if course.loop is None and not course.left:
             self._begin()
         try:
             while True:
@@ -275,14 +302,14 @@ class RunStream:
                 event = course.hub.take()
                 if event is not None:
                     return event
-                if over or course.hub.closed:
+                if over or course.left:
                     break
                 self._wait()
         except BaseException:
             self.close()
             raise
         error, course.error = course.error, None
-        if error is not None and not course.hub.closed:
+        if error is not None and not course.left:
             raise error
         raise StopIteration
 
@@ -311,10 +338,11 @@ class RunStream:
     def close(self) -> None:
         """End the run, where it has not ended, and wait until it has; what it did so far is in the store."""
         course = self._course
-        course.hub.close()
+        course.leave()
         if course.loop is not None and not course.over.is_set():
             course.abandon_soon()
-            course.over.wait(_PATIENCE)
+            if course.loop.is_running():
+                course.over.wait(_PATIENCE)
 
     def __enter__(self) -> RunStream:
         return self
@@ -360,14 +388,14 @@ class AsyncRunStream:
                 event = course.hub.take()
                 if event is not None:
                     return event
-                if over or course.hub.closed:
+                if over or course.left:
                     break
                 await self._ready.wait()
         except BaseException:
             await self.aclose()
             raise
         error, course.error = course.error, None
-        if error is not None and not course.hub.closed:
+        if error is not None and not course.left:
             raise error
         raise StopAsyncIteration
 
@@ -381,7 +409,7 @@ class AsyncRunStream:
             elif not loop.is_closed():
                 loop.call_soon_threadsafe(ready.set)
 
-        if not course.hub.closed:
+        if not course.left:
             course.hub.wake = wake
             course.loop = loop
             self._task = loop.create_task(course.go())
@@ -389,7 +417,7 @@ class AsyncRunStream:
 
     async def aclose(self) -> None:
         """End the run, where it has not ended, and wait until it has; what it did so far is in the store."""
-        self._course.hub.close()
+        self._course.leave()
         if self._task is not None and not self._task.done():
             self._course.abandon()
             self._task.cancel()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dspex_lab.errors import ConfigurationError, did_you_mean
 from dspex_lab.pipelines import Candidate, Operation
 from dspex_lab.router import _fixed
-from dspex_lab.router._registry import Implementation, Registry, with_builtins
+from dspex_lab.router._builtin import with_builtins
+from dspex_lab.router._registry import Implementation, Registry
 from dspex_lab.router._statistics import Statistics
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class Router:
                 actual=operation.name,
                 hint="Register one: @lab.router.implementation(name).",
             )
-        names, reason = _fixed.order([n for n, i in able.items() if not i.on_request] or list(able), pin)
+        replaced = {name for i in able.values() if not i.on_request for name in i.instead_of}
+        names = [n for n, i in able.items() if not i.on_request and n not in replaced] or list(able)
+        names, reason = _fixed.order(names, pin)
         candidates = [Candidate(n, partial(self.registry.target, operation, able[n]), able[n].pool) for n in names]
         return candidates, self.strategy, reason
 

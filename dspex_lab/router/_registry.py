@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -21,12 +23,15 @@ class Implementation:
 
     Args:
         name: unique within its operation.
-        build: given the operation's signature returns a function of its inputs or a ``dspy.Module``. Called once per
-            signature; must not call a model.
+        build: given the operation's signature returns a function of its inputs, an object with ``acall`` beside
+            ``__call__``, or a ``dspy.Module``. Called once per signature; must not call a model. One that takes ``demos``
+            and ``config`` too is given the operation's, and called once per operation that has some.
         pool: the worker pool it runs on; None is in the kernel.
         can_run: says whether it can answer an operation on these inputs; must be fast and have no effect.
         on_request: it is taken only where it is pinned, never as a fallback: a second try by it would cost again and
             mend nothing.
+        instead_of: the names of those that do the very same in another way: they are not tried after this one, which
+            would cost again and mend nothing, but where this one cannot run or where they are pinned.
     """
 
     name: str
@@ -34,6 +39,18 @@ class Implementation:
     pool: str | None = None
     can_run: Callable[[Operation, Mapping[str, Any]], bool] = lambda operation, inputs: True
     on_request: bool = False
+    instead_of: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def _options(self) -> frozenset[str]:
+        try:
+            return frozenset(inspect.signature(self.build).parameters) & {"demos", "config"}
+        except (TypeError, ValueError):  # a class or built-in that does not say what it takes
+            return frozenset()
+
+    def make(self, operation: Operation) -> Any:
+        """Return the function or module for ``operation``."""
+        return self.build(operation.signature, **{name: getattr(operation, name) for name in self._options})
 
 
 class Registry:
@@ -80,13 +97,13 @@ class Registry:
         return [*own.values(), *(i for n, i in general.items() if n not in own)]
 
     def target(self, operation: Operation, implementation: Implementation) -> Any:
-        """Return the built function or module, made once per signature."""
-        key = (implementation, operation.signature)
+        """Return the built function or module, made once per signature, or operation where it carries more than that."""
+        key = (implementation, operation if operation.demos or operation.config else operation.signature)
         with self._lock:
             if key in self._built:
                 self._built.move_to_end(key)
                 return self._built[key]
-        made = implementation.build(operation.signature)
+        made = implementation.make(operation)
         with self._lock:
             if len(self._built) >= _KEPT:
                 self._built.popitem(last=False)
@@ -101,26 +118,3 @@ class Registry:
             actual=name,
             hint=f"It has: {', '.join(known) or 'none'}.",
         )
-
-
-def dspy_predict(signature: Any) -> Any:
-    """Return ``dspy.Predict`` for a signature."""
-    import dspy
-
-    return dspy.Predict(signature.to_dspy())
-
-
-def dspy_chain_of_thought(signature: Any) -> Any:
-    """Return ``dspy.ChainOfThought`` for a signature."""
-    import dspy
-
-    return dspy.ChainOfThought(signature.to_dspy())
-
-
-def with_builtins() -> Registry:
-    """Return a registry with DSPy's own modules: in the kernel, and, on request, on the general pool."""
-    registry = Registry()
-    for operation, build in (("predict", dspy_predict), ("chain_of_thought", dspy_chain_of_thought)):
-        registry.add(operation, Implementation("dspy", build))
-        registry.add(operation, Implementation("pool", build, pool="general", on_request=True))
-    return registry

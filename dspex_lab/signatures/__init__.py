@@ -23,12 +23,16 @@ What differs from DSPy on purpose:
 * ``dspy.Code["python"]`` has the language ``python`` (DSPy's grammar makes it the tuple ``('python',)``).
 
 From the text the way goes: ``_source`` (tokens) → ``_grammar`` (nodes) → ``_resolve`` (types) → ``_field`` and ``_signature``
-→ ``_validate`` (pydantic-core, at the first check), ``_dspy``, ``_schema``, ``_html``.
+→ ``_validate`` (pydantic-core, at the first check; ``_core`` for plain types), ``_dspy``, ``_schema``, ``_html``.
+
+The way back from a JSON schema is ``_from_schema`` over ``_document`` and ``_schema_types``; ``_clash`` says whether what one
+step produces can be what another wants.
 '''
 
 from ._build import input_field, output_field, signature
+from ._clash import why_not
 from ._diff import Change, diff
 from ._field import MISSING, Field
 from ._signature import Signature
 
-__all__ = ["MISSING", "Change", "Field", "Signature", "diff", "input_field", "output_field", "signature"]
+__all__ = ["MISSING", "Change", "Field", "Signature", "diff", "input_field", "output_field", "signature", "why_not"]

@@ -16,7 +16,7 @@ from dspex_lab.errors import SignatureError
 from ._dspy import is_dspy_signature
 from ._field import MISSING, Field, Role
 from ._grammar import parse
-from ._namespace import NOT_FOUND, FrameNamespace, MappingNamespace, Namespace, find
+from ._namespace import NOT_FOUND, FrameNamespace, MappingNamespace, Namespace, still_means
 from ._nodes import Call, FieldNode, SignatureNode
 from ._resolve import Resolver
 from ._signature import Signature
@@ -95,7 +95,10 @@ def from_text(text: str, namespace: Namespace, name: str) -> Signature:
     """Return the signature of a text, from the cache while its names mean what they meant."""
     key = (text, name)
     for used, made in _cache.get(key, ()):
-        if all(find(path, namespace) is meaning for path, meaning in used.items()):
+        for path, meaning in used.items():
+            if not still_means(path, meaning, namespace):
+                break
+        else:
             return made
     source = Source(text)
     resolver = Resolver(source, namespace)

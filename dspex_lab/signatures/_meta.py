@@ -16,10 +16,11 @@ allow_inf_nan
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -39,9 +40,34 @@ _PYDANTIC = {"strict": "Strict", "allow_inf_nan": "AllowInfNan"}
 CONSTRAINTS = (*_CARRIERS, "pattern", *_PYDANTIC)
 
 
+#: What means one thing to Rust's engine and another to Python's: operations on sets, word ends, possessive quantifiers.
+_READ_OTHERWISE = ("[[", "&&", "--", "~~", r"\<", r"\>", r"\b{", "*+", "++", "?+", "}+")
+
+
+@functools.lru_cache(maxsize=512)
+def engine_of(pattern: str) -> Literal["rust-regex", "python-re"]:
+    """Return the engine that is to search for ``pattern``: Rust's wherever it reads it as Python does.
+
+    Its time grows with the text and no faster, so that no text, which may be a model's, can hang the kernel.
+    """
+    from pydantic_core import SchemaError, SchemaValidator
+
+    if any(part in pattern for part in _READ_OTHERWISE):
+        return "python-re"
+    try:
+        SchemaValidator({"type": "str", "pattern": pattern, "regex_engine": "rust-regex"})
+    except SchemaError:
+        return "python-re"
+    return "rust-regex"
+
+
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """A pattern that text must contain, in Python's dialect (Pydantic's own default knows no look-around)."""
+    """A pattern that text must contain, in Python's dialect.
+
+    Two engines search: Rust's in linear time, where ``$`` is the very end of the text, and Python's for what Rust's does not
+    know (look-around, back-references), where ``$`` is also the place before a last line end.
+    """
 
     pattern: str
 
@@ -50,7 +76,7 @@ class Regex:
 
         schema = handler(source)
         if schema["type"] == "str" and "pattern" not in schema:
-            return {**schema, "pattern": self.pattern, "regex_engine": "python-re"}
+            return {**schema, "pattern": self.pattern, "regex_engine": engine_of(self.pattern)}
         search = re.compile(self.pattern).search
 
         def check(value: Any) -> Any:

@@ -55,15 +55,19 @@ class FrameNamespace:
         while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "dspex_lab":
             frame = frame.f_back
         self._frame = frame
+        # Taken once: each look at a function's "f_locals" copies all its variables.
+        self._near: tuple[Mapping[str, Any], ...] = () if frame is None else (frame.f_locals, frame.f_globals)
 
     def near(self, name: str) -> Any:
-        frame = self._frame
-        if frame is None:
-            return NOT_FOUND
-        value = frame.f_locals.get(name, NOT_FOUND)
-        return frame.f_globals.get(name, NOT_FOUND) if value is NOT_FOUND else value
+        for scope in self._near:
+            if name in scope:
+                return scope[name]
+        return NOT_FOUND
 
     def get(self, name: str) -> Any:
+        value = self.near(name)
+        if value is not NOT_FOUND:
+            return value
         for frame in self._frames():
             for scope in (frame.f_locals, frame.f_globals):
                 if name in scope:
@@ -104,6 +108,18 @@ def find(path: str, namespace: Namespace) -> Any:
     # "datetime.date" leads to a method where the namespace has the class "datetime", and is meant as the type in the module.
     known = _follow(always if module is None else module, rest) if module is not None or always is not NOT_FOUND else NOT_FOUND
     return known if found is NOT_FOUND or (known is not NOT_FOUND and why_no_type(known) is None) else found
+
+
+def still_means(path: str, meaning: Any, namespace: Namespace) -> bool:
+    """Whether ``find(path, namespace)`` is ``meaning``, which it was before; quicker than asking that."""
+    if "." not in path:
+        always = BUILTINS.get(path) or TYPING.get(path)
+        value = namespace.get(path) if always is None else namespace.near(path)
+        if value is meaning:
+            return True
+        if value is NOT_FOUND:
+            return always is meaning
+    return find(path, namespace) is meaning
 
 
 def _follow(value: Any, path: str) -> Any:

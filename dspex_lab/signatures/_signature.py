@@ -198,6 +198,36 @@ class Signature:
 
         return schema_of(self, side)
 
+    @classmethod
+    def from_json_schema(
+        cls,
+        schema: Mapping[str, Any],
+        name: str | None = None,
+        *,
+        outputs: Mapping[str, Any] | None = None,
+        any_pattern: bool = False,
+    ) -> Signature:
+        """Return the signature that a JSON schema says: the way back of :meth:`json_schema`.
+
+        Args:
+            schema: the schema of a whole signature (an object with the properties ``inputs`` and ``outputs``), else that of
+                the inputs alone, such as the parameters of a tool. Its description is the instructions.
+            name: the signature's name; else the schema's title.
+            outputs: the schema of the outputs, where ``schema`` is that of the inputs.
+            any_pattern: take also patterns with look-around or back-references, which a text can make arbitrarily slow to
+                search for; for schemas of your own.
+
+        Objects become Pydantic models and titled enums of ``$defs`` enum classes; find them in :attr:`types`. A property that
+        need not be there and has no default is None where it is absent.
+
+        Raises:
+            SignatureError: naming the place, as a JSON pointer, of what is wrong, too large or cannot be held. Nothing outside
+                the schema is fetched.
+        """
+        from ._from_schema import from_json_schema
+
+        return from_json_schema(schema, name, outputs, any_pattern)
+
     # -- DSPy -----------------------------------------------------------------------------------------------------
     def to_dspy(self) -> type[dspy.Signature]:
         """Return the same signature as a class of DSPy's, the same one each time: derive from it, do not change it.

@@ -117,10 +117,12 @@ def rebuild(tp: Any, leaf: Callable[[Any], Any]) -> Any:
 
 def union(members: Iterable[Any]) -> Any:
     """Return the union of types; ``None`` goes behind the type before or after it, as in DSPy, whose prompt shows the order."""
-    whole, *rest = members
-    for member in rest:
-        whole = Union[(member, whole) if whole is None else (whole, member)]  # noqa: UP007 (objects, no annotation)
-    return whole
+    parts = list(members)
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0] is None:
+        parts[:2] = parts[1], None
+    return Union[tuple(parts)]  # noqa: UP007 (objects, no annotation); all at once, as one by one takes quadratic time
 
 
 def canonical_metadata(metadata: Iterable[Any]) -> list[Any]:

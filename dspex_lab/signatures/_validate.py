@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin
 
 from dspex_lab.errors import SignatureError
 
+from ._core import record_validator
 from ._report import describe_problems
+from ._typed_dict import readable
 from ._types import is_dspy_type, rebuild
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def adapter(tp: Any) -> TypeAdapter[Any]:
     from pydantic_core import SchemaError
 
     try:
+        tp = readable(tp)
         try:
             made = pydantic.TypeAdapter(tp, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
         except pydantic.errors.PydanticUserError as error:
@@ -84,12 +87,15 @@ class Checker:
 
     def __init__(self, owner: str, side: str, fields: Mapping[str, Field]) -> None:
         self._owner, self._side, self._fields = owner, side, fields
-        self._types = {name: rebuild(field.checked_type, _own_terms) for name, field in fields.items()}
+        self._types = {name: rebuild(readable(field.checked_type), _own_terms) for name, field in fields.items()}
         self._single: dict[str, TypeAdapter[Any]] = {}
         self.validate: Callable[..., dict[str, Any]] = self._compiled()
         self._plain: TypeAdapter[Any] | None = None
 
     def _compiled(self) -> Callable[..., dict[str, Any]]:
+        plain = record_validator(self._fields, self._types)
+        if plain is not None:
+            return plain
         try:
             return adapter(self._record_type(self._types)).validator.validate_python
         except SignatureError:
@@ -177,7 +183,7 @@ class Checker:
     # -- beside checking ------------------------------------------------------------------------------------------
     def record_type(self) -> Any:
         """Return the typed dict of the side with the types as declared, for schemas and serialization."""
-        return self._record_type({name: field.annotation for name, field in self._fields.items()})
+        return self._record_type({name: readable(field.annotation) for name, field in self._fields.items()})
 
     def dump(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``record`` made of JSON's types; what has no JSON form becomes its ``str``."""

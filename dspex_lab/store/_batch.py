@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,17 @@ def tables_of(records: Sequence[Record], lab_id: str, redact: Redact | None) -> 
     return out
 
 
+#: So many values are turned into JSON before other threads are let in.
+_CHUNK = 64
+
+
+def breathe() -> None:
+    """Let other threads run: one that waits for the interpreter otherwise waits until this one has had its 5 ms."""
+    time.sleep(0)
+
+
 def _array(kind: str, values: Sequence[Any], redact: Redact | None) -> pa.Array:
+    breathe()
     try:
         return _FAST[kind](values, redact)
     except (TypeError, ValueError, OverflowError) as error:
@@ -63,8 +74,9 @@ def _ids(values: Sequence[Any], redact: Redact | None) -> pa.Array:
 def _texts(values: Sequence[Any], redact: Redact | None) -> pa.Array:
     import pyarrow as pa
 
-    # Texts are mostly short and clean: one look at all of them together spares a look at each.
-    texts = [v for v in values if v is not None]
+    # Texts are mostly short, clean and the same again: one look at all of them together spares a look at each.
+    texts = set(values)
+    texts.discard(None)
     joined = "\n".join(texts)
     short = len(joined) <= LARGEST or max(map(len, texts)) <= LARGEST
     if not short or not _is_clean(joined, redact):
@@ -75,7 +87,12 @@ def _texts(values: Sequence[Any], redact: Redact | None) -> pa.Array:
 def _jsons(values: Sequence[Any], redact: Redact | None) -> pa.Array:
     import pyarrow as pa
 
-    texts = [None if v is None else dump(v) for v in values]
+    if not any(values) and all(v is None for v in values):
+        return pa.nulls(len(values), pa.string())
+    texts: list[str | None] = []
+    for start in range(0, len(values), _CHUNK):
+        texts += [None if v is None else dump(v) for v in values[start : start + _CHUNK]]
+        breathe()
     if _is_clean("\n".join([t for t in texts if t is not None]), redact):
         redact = None
     return pa.array([None if t is None else finished(t, redact) for t in texts], pa.string())

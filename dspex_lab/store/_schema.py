@@ -32,6 +32,10 @@ MIGRATIONS: tuple[str, ...] = (
         decision_id VARCHAR, run_id VARCHAR, span_id VARCHAR, time TIMESTAMP, operation VARCHAR, chosen VARCHAR,
         candidates VARCHAR[], strategy VARCHAR, reason VARCHAR);
     """,
+    """
+    CREATE TABLE checkpoints (
+        name VARCHAR, step VARCHAR, key VARCHAR, outputs VARCHAR, time TIMESTAMP, PRIMARY KEY (name, step));
+    """,
 )
 
 
@@ -41,8 +45,8 @@ class Table:
 
     Args:
         name: the table.
-        columns: a kind for each field of the record, in the record's order: ``id`` and ``text`` (strings; ids are not
-            redacted), ``json``, ``time`` (seconds since the epoch), ``float``, ``int``, ``bool``, ``texts`` (a list).
+        columns: a kind for each field of the record, in the record's order: ``id`` and ``text`` (strings; ids, and words of
+            our own such as a status, are not redacted), ``json``, ``time`` (seconds since the epoch), ``float``, ``int``, ``bool``, ``texts`` (a list).
         of_lab: the table also has the column ``lab_id``, which the store fills.
     """
 
@@ -54,7 +58,9 @@ class Table:
 def _columns(record: type[Any], **kinds: str) -> tuple[tuple[str, str], ...]:
     given = {field: kind for kind, fields in kinds.items() for field in fields.split()}
     names: tuple[str, ...] = record._fields
-    return tuple((name, given.get(name, "id" if name.endswith("_id") else "text")) for name in names)
+    return tuple(
+        (name, given.get(name, "id" if name.endswith("_id") or name in ("kind", "status") else "text")) for name in names
+    )
 
 
 TABLES: dict[type[Record], Table] = {

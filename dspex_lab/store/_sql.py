@@ -37,7 +37,7 @@ def run_query(
         StoreError: a statement that is not a query, an error in it, or the time was up.
     """
     try:
-        pieces = _checked(con, root, sql, path)
+        pieces = checked(con, root, sql, path)
     except BaseException:
         con.close()
         raise
@@ -54,7 +54,7 @@ def run_query(
     if isinstance(work.error, StoreError):
         raise work.error
     if work.error is not None:
-        raise _explained(root, work.error, sql, work.offset, path) from work.error
+        raise explained(root, work.error, sql, work.offset, path) from work.error
     if work.frame is None or not in_time:
         raise StoreError(
             f"The query took longer than {timeout:g} s and was stopped." if not in_time else "The query was stopped.",
@@ -115,14 +115,14 @@ class _Work:
             self.done.wait(0.05)
 
 
-def _checked(con: DuckDBPyConnection, root: DuckDBPyConnection, sql: str, path: str) -> list[tuple[str, set[str]]]:
+def checked(con: DuckDBPyConnection, root: DuckDBPyConnection, sql: str, path: str) -> list[tuple[str, set[str]]]:
     """Return the text and the parameters' names of each statement, all of them queries."""
     import duckdb
 
     try:
         statements = con.extract_statements(sql)
     except duckdb.Error as error:
-        raise _explained(root, error, sql, 0, path) from error
+        raise explained(root, error, sql, 0, path) from error
     if not statements:
         raise StoreError("There is no SQL statement in this text.", path=path, hint="For example: SELECT * FROM runs").at(
             sql, 1
@@ -142,6 +142,13 @@ def _checked(con: DuckDBPyConnection, root: DuckDBPyConnection, sql: str, path: 
     return pieces
 
 
+def stopping(error: Exception) -> bool:
+    """Say whether an error is that of a query stopped from outside."""
+    import duckdb
+
+    return isinstance(error, duckdb.InterruptException)
+
+
 def _fitting(parameters: Parameters, names: set[str], statements: int) -> Any:
     """Return the parameters a statement takes; of several statements each is given only its own."""
     if statements == 1 or not parameters:
@@ -158,7 +165,7 @@ def _frame(result: DuckDBPyConnection) -> pd.DataFrame:
     return result.df()
 
 
-def _explained(root: DuckDBPyConnection, error: Exception, sql: str, offset: int, path: str) -> StoreError:
+def explained(root: DuckDBPyConnection, error: Exception, sql: str, offset: int, path: str) -> StoreError:
     """Return DuckDB's error as ours: its words with its suggestion, the place in the text, and what there is."""
     text = str(error).strip()
     place = _PLACE.search(text)

@@ -10,15 +10,17 @@ import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dspex_lab.errors import StoreError
 from dspex_lab.events import Record, new_id
 from dspex_lab.security import redact as default_redact
-from dspex_lab.store import _database
+from dspex_lab.store import _checkpoints, _database
 from dspex_lab.store._encode import Redact
+from dspex_lab.store._maps import RecordedMap, last_map, recorded_map, reopen_map
 from dspex_lab.store._recovery import Recovery
 from dspex_lab.store._sql import Parameters, run_query
+from dspex_lab.store._stream import Stream
 from dspex_lab.store._writer import Writer
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 log = logging.getLogger("dspex_lab")
+
+T = TypeVar("T")
 
 #: Seconds :meth:`Store.close` waits for the writing thread, which may be held up by a callback that never returns.
 CLOSING = 60.0
@@ -123,6 +127,56 @@ class Store:
         """
         return self._core.query(sql, parameters, timeout, flush)
 
+    def stream(self, sql: str, parameters: Parameters = None, *, rows: int = 1_000) -> Stream:
+        """Return the rows of one query in pieces of at most ``rows``, as Arrow record batches; to be closed.
+
+        As :meth:`query`, but the result is never whole in memory. While it is read, what is written meanwhile cannot be
+        moved from the log into the file: read it quickly, or into a file of its own.
+
+        Raises:
+            StoreError: as :meth:`query`, also while it is read; or there are several statements.
+        """
+        return self._core.stream(sql, parameters, rows)
+
+    def last_map(self, name: str, statuses: Iterable[str] = ("interrupted", "cancelled")) -> str | None:
+        """Return the run id of the newest map ``name`` that ended so and wrote to no file, None where there is none."""
+        self.flush()
+        return self._core.with_cursor(lambda cursor: last_map(cursor, name, statuses))
+
+    def recorded_map(self, run_id: str) -> RecordedMap:
+        """Return what is recorded of a map that has ended, for instance of one that was interrupted.
+
+        Raises:
+            StoreError: there is no such map, or it has not ended.
+        """
+        self.flush()
+        return self._core.with_cursor(lambda cursor: recorded_map(cursor, run_id, self.path))
+
+    def reopen_map(self, run_id: str, without: Iterable[str] = ()) -> None:
+        """Take back the end of a map, so that it can go on under its own id.
+
+        Its record, and those of its rows whose run ids are in ``without``, are removed: those rows have no outcome until
+        they ran again, and the map none until it ends again (where the process ends before, it is interrupted, as ever).
+        """
+        self.flush()
+        self._core.with_cursor(lambda cursor: reopen_map(cursor, run_id, without))
+
+    def put_checkpoint(self, name: str, step: str, key: str, outputs: str) -> str | None:
+        """Keep the outputs (JSON) of a step of a run that is to go on after a kill; committed when this returns.
+
+        Returns:
+            why they were not kept, or None.
+        """
+        return self._core.with_cursor(lambda cursor: _checkpoints.put(cursor, name, step, key, outputs))
+
+    def checkpoint(self, name: str) -> dict[str, tuple[str, str]]:
+        """Return what is kept under ``name``: by step, the key of its work and its outputs."""
+        return self._core.with_cursor(lambda cursor: _checkpoints.kept(cursor, name))
+
+    def drop_checkpoint(self, name: str) -> None:
+        """Forget what is kept under ``name``."""
+        self._core.with_cursor(lambda cursor: _checkpoints.drop(cursor, name))
+
     def on_commit(self, callback: Callable[[list[Record]], None]) -> Callable[[], None]:
         """Have ``callback`` told of every batch, in the writing thread, after its commit; return the function that ends it.
 
@@ -169,17 +223,36 @@ class _Core:
     def query(self, sql: str, parameters: Parameters, timeout: float | None, flush: bool) -> pd.DataFrame:
         if flush and not self.writer.is_current():
             self.writer.flush()
+        root, path = self.database.con, self.database.path
+        return self.with_cursor(lambda cursor: run_query(cursor, root, sql, parameters, timeout, path))
+
+    def with_cursor(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """Return what ``work`` gives for a cursor of its own, which closing the store interrupts."""
+        cursor = self._begin()
+        try:
+            with cursor:
+                return work(cursor)
+        finally:
+            self._end(cursor)
+
+    def stream(self, sql: str, parameters: Parameters, rows: int) -> Stream:
+        if not self.writer.is_current():
+            self.writer.flush()
+        cursor = self._begin()
+        return Stream(cursor, self.database.con, sql, parameters, rows, self.database.path, lambda: self._end(cursor))
+
+    def _begin(self) -> DuckDBPyConnection:
         with self._idle:
             if self.closed:
                 raise self._closed_error()
             cursor = self.database.con.cursor()
             self._queries.add(cursor)
-        try:
-            return run_query(cursor, self.database.con, sql, parameters, timeout, self.database.path)
-        finally:
-            with self._idle:
-                self._queries.discard(cursor)
-                self._idle.notify_all()
+        return cursor
+
+    def _end(self, cursor: DuckDBPyConnection) -> None:
+        with self._idle:
+            self._queries.discard(cursor)
+            self._idle.notify_all()
 
     def close(self) -> None:
         if self.forked:

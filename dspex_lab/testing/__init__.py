@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspex_lab.testing._fake_pool import FakePool
     from dspex_lab.testing._pool_conformance import PoolConformance
-    from dspex_lab.testing._scripted import AsyncScriptedEngine, ScriptedEngine, scripted_lm
+    from dspex_lab.testing._scripted import AsyncScriptedEngine, Gate, ScriptedEngine, Streams, scripted_lm
 
 _HOME = {
     "AsyncScriptedEngine": "_scripted",
     "FakePool": "_fake_pool",
+    "Gate": "_scripted",
     "PoolConformance": "_pool_conformance",
     "ScriptedEngine": "_scripted",
+    "Streams": "_scripted",
     "scripted_lm": "_scripted",
 }
 
-__all__ = ["AsyncScriptedEngine", "FakePool", "PoolConformance", "ScriptedEngine", "scripted_lm"]
+__all__ = ["AsyncScriptedEngine", "FakePool", "Gate", "PoolConformance", "ScriptedEngine", "Streams", "scripted_lm"]
 
 
 def __getattr__(name: str) -> Any:

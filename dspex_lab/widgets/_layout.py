@@ -1,254 +1,254 @@
-"""Where the boxes and the lines of a pipeline's graph go.
+"""Where the boxes and the lines of a pipeline's graph go, and what stands in the boxes.
 
-Layers from left to right (a step stands right of everything it needs), siblings stacked. A line that passes
-a layer gets a place of its own in it, so that no line runs under a box; the order in each layer is that
-with the fewest crossings found by sweeping barycentres (Sugiyama, Tagawa and Toda 1981). The result is
-computed once, here, and drawn by the live widget and the static pictures alike.
+The result is computed once, here, and drawn by the live widgets and the static pictures alike. Layers stand from left to
+right; the inner steps of a step stand in its box, down to a depth.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
-__all__ = ["layout"]
+from dspex_lab.widgets._facts import facts, line
+from dspex_lab.widgets._kinds import look, outline
+from dspex_lab.widgets._layers import Item, join, layers_of, order
+from dspex_lab.widgets._nodes import inner, number, walk
+from dspex_lab.widgets._place import PAD, Tracks, path, place
+from dspex_lab.widgets._text import nature
+
+__all__ = ["fit", "layout", "text_width"]
 
 NODE_HEIGHT, NODE_MIN, NODE_MAX = 44.0, 166.0, 230.0
 INPUT_HEIGHT, INPUT_MIN, INPUT_MAX = 22.0, 44.0, 140.0
-LANE_HEIGHT = 10.0  # the place of a line that passes a layer
-GAP_X, GAP_Y, PAD = 38.0, 12.0, 4.0
-_SWEEPS = 4
+BADGE_MAX = 96.0
+LANE = 10.0
+GROUP_HEAD, GROUP_PAD = 42.0, 10.0
+WIDTH = 1200.0  # beyond it a graph goes on in a band below
+FAR = 4  # layers from an input after which it is shown once more
+
+#: Boxes up to which inner steps are shown in their outer step, and the levels that are.
+MANY, DEPTH = 80, 3
 
 
-@dataclass(slots=True, eq=False)
-class _Item:
-    """A box, a pipeline input, or the place of a passing line."""
+@dataclass(slots=True)
+class _Drawing:
+    """A graph laid out: what is in it, from its upper left corner."""
 
-    key: str
-    kind: str  # "step", "input" or "lane"
-    width: float
-    height: float
-    label: str = ""
-    layer: int = 0
-    x: float = 0.0
-    y: float = 0.0
-    before: list[_Item] = field(default_factory=list)
-    after: list[_Item] = field(default_factory=list)
-
-    @property
-    def middle(self) -> float:
-        return self.y + self.height / 2
+    width: float = 0.0
+    height: float = 0.0
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    edges: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _text_width(text: str, size: float) -> float:
+def text_width(text: str, size: float) -> float:
     """Estimate the width of ``text`` in pixels in a plain interface font of ``size`` pixels."""
-    wide = sum(0.9 if c in "mwMW@%" else 0.32 if c in "iljtfr.,'|!:;()[] " else 0.7 if c.isupper() else 0.57 for c in text)
+    wide = 0.0
+    for c in text:
+        wide += 0.9 if c in "mwMW@%" or ord(c) > 0x2E7F else 0.32 if c in "iljtfr.,'|!:;()[] " else 0.7 if c.isupper() else 0.57
     return wide * size
 
 
-def _fit(text: str, size: float, room: float) -> str:
+def fit(text: str, size: float, room: float) -> str:
     """Shorten ``text`` with an ellipsis until it fits ``room`` pixels."""
-    if _text_width(text, size) <= room:
+    text = " ".join(text[:400].split())
+    if text_width(text, size) <= room:
         return text
-    while text and _text_width(text + "…", size) > room:
+    while text and text_width(text + "…", size) > room:
         text = text[:-1]
     return text + "…"
 
 
-def _step_item(name: str) -> _Item:
-    width = min(max(_text_width(name, 13) + 44, NODE_MIN), NODE_MAX)
-    return _Item(name, "step", round(width), NODE_HEIGHT, _fit(name, 13, NODE_MAX - 44))
+def _step_item(name: str, node: Mapping[str, Any], drawing: _Drawing | None) -> Item:
+    label = fit(name, 13, NODE_MAX - 44)
+    if drawing is not None:
+        width = max(drawing.width + 2 * GROUP_PAD, NODE_MIN)
+        return Item(name, "group", round(width), round(GROUP_HEAD + drawing.height + GROUP_PAD), label)
+    badge = _badge(node)[1]
+    wanted = max(text_width(name, 13) + 44, text_width(line(node, _within(node))[:80], 11) + 50 + (badge + 4 if badge else 0))
+    return Item(name, "step", round(min(max(wanted, NODE_MIN), NODE_MAX)), NODE_HEIGHT, label)
 
 
-def _input_item(name: str) -> _Item:
-    width = min(max(_text_width(name, 11) + 18, INPUT_MIN), INPUT_MAX)
-    return _Item(name, "input", round(width), INPUT_HEIGHT, _fit(name, 11, INPUT_MAX - 18))
+def _badge(node: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what the badge of a step's pool says, and its width."""
+    pool = fit(str(node["pool"]), 10, BADGE_MAX - 12) if node.get("pool") else ""
+    return pool, round(text_width(pool, 10) + 12) if pool else 0
 
 
-def _layers_of(names: list[str], pairs: Mapping[tuple[str, str], list[str]]) -> dict[str, int]:
-    """Return each step's layer: one more than the last of those it needs; what is in a cycle comes last."""
-    needs = {n: {a for a, b in pairs if b == n and a} for n in names}
-    rank: dict[str, int] = {}
-    left = list(names)
-    while left:
-        ready = [n for n in left if needs[n] <= rank.keys()]
-        if not ready:
-            last = max(rank.values(), default=-1) + 1
-            rank.update(dict.fromkeys(left, last))
-            break
-        for n in ready:
-            rank[n] = 1 + max((rank[a] for a in needs[n]), default=-1)
-        left = [n for n in left if n not in rank]
-    return rank
+def _within(node: Mapping[str, Any]) -> int:
+    """Return the number of a step's inner steps, and theirs."""
+    return sum(1 for _ in walk(node["parts"])) if inner(node) else 0
 
 
-def _crossings(layers: list[list[_Item]]) -> int:
-    total = 0
-    for left, right in pairwise(layers):
-        place = {id(item): i for i, item in enumerate(right)}
-        seen: list[int] = []
-        for item in left:
-            ends = sorted(place[id(o)] for o in item.after)
-            total += sum(len(seen) - bisect_left(seen, e + 1) for e in ends)
-            for e in ends:
-                insort(seen, e)
-    return total
+def _input_item(name: str) -> Item:
+    width = min(max(text_width(name, 11) + 18, INPUT_MIN), INPUT_MAX)
+    return Item(name, "input", round(width), INPUT_HEIGHT, fit(name, 11, INPUT_MAX - 18))
 
 
-def _order(layers: list[list[_Item]]) -> list[list[_Item]]:
-    """Return the layers with the order in each that has the fewest crossings among those tried."""
-    best, fewest = [list(layer) for layer in layers], _crossings(layers)
-    current = [list(layer) for layer in layers]
-    for sweep in range(_SWEEPS):
-        if not fewest:
-            break
-        forward = sweep % 2 == 0
-        for layer in current if forward else reversed(current):
-            place = {id(i): p for row in current for p, i in enumerate(row)}
-
-            def centre(item: _Item, place: dict[int, int] = place, forward: bool = forward) -> float:
-                near = item.before if forward else item.after
-                return sum(place[id(o)] for o in near) / len(near) if near else place[id(item)]
-
-            layer.sort(key=centre)
-        crossings = _crossings(current)
-        if crossings < fewest:
-            best, fewest = [list(layer) for layer in current], crossings
-    return best
-
-
-def _place(layers: list[list[_Item]]) -> None:
-    """Give every item its ``x`` and ``y``: each as level with its neighbours as its siblings allow."""
-    x = PAD
-    for layer in layers:
-        width = max((i.width for i in layer if i.kind != "lane"), default=LANE_HEIGHT)
-        y = 0.0
-        for item in layer:
-            # Inputs end where their layer ends, beside the lines that leave them; steps share one width.
-            item.x = x + width - item.width if item.kind == "input" else x
-            item.width = item.width if item.kind == "input" else width
-            item.y, y = y, y + item.height + GAP_Y
-        for item in layer:
-            item.y -= (y - GAP_Y) / 2
-        x += width + GAP_X
-    for forward in (True, False, True, False):
-        for layer in layers if forward else reversed(layers):
-            _level(layer, forward)
-    top = min((i.y for layer in layers for i in layer), default=0.0)
-    for layer in layers:
-        for item in layer:
-            item.y = round(item.y - top + PAD, 1)
-
-
-def _level(layer: list[_Item], forward: bool) -> None:
-    wanted = []
-    for item in layer:
-        near = item.before if forward else item.after
-        if item.kind != "lane":  # boxes stand level with boxes; passing lines go round them
-            near = [o for o in near if o.kind != "lane"] or near
-        wanted.append(sum(o.middle for o in near) / len(near) - item.height / 2 if near else item.y)
-    bottom = float("-inf")
-    for item, want in zip(layer, wanted, strict=True):
-        item.y = max(want, bottom)
-        bottom = item.y + item.height + GAP_Y
-    shift = sum(w - i.y for i, w in zip(layer, wanted, strict=True)) / len(layer)
-    for item in layer:
-        item.y += shift
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def _path(chain: list[_Item]) -> str:
-    """Return the SVG path through a chain of items: level at both ends of each curve, straight through lanes."""
-    first = chain[0]
-    x, y = first.x + first.width, first.middle
-    parts = [f"M{_number(x)} {_number(y)}"]
-    for item in chain[1:]:
-        to_x, to_y = item.x, item.middle
-        half = (x + to_x) / 2
-        numbers = " ".join(_number(v) for v in (half, y, half, to_y, to_x, to_y))
-        parts.append(f"L{_number(to_x)} {_number(to_y)}" if y == to_y else f"C{numbers}")
-        x, y = to_x, to_y
-        if item.kind == "lane":
-            x += item.width
-            parts.append(f"H{_number(x)}")
-    return "".join(parts)
-
-
-def _join(start: _Item, end: _Item, layers: list[list[_Item]]) -> list[_Item]:
-    """Return the chain from ``start`` to ``end`` with a lane in every layer between, each linked to the next."""
-    chain = [start]
-    for number in range(start.layer + 1, end.layer):
-        lane = _Item("", "lane", LANE_HEIGHT, LANE_HEIGHT, layer=number)
-        layers[number].append(lane)
-        chain.append(lane)
-    chain.append(end)
-    for a, b in pairwise(chain):
-        a.after.append(b)
-        b.before.append(a)
-    return chain
-
-
-def layout(graph: Mapping[str, Any]) -> dict[str, Any]:
+def layout(graph: Mapping[str, Any], *, depth: int | None = None, width: float = WIDTH) -> dict[str, Any]:
     """Lay out a pipeline's graph.
 
     Args:
         graph: as ``Pipeline.graph()`` gives it; an edge from or to an unknown step is left out.
+        depth: levels of inner steps that are shown in their outer step; by default as many of three as make 80 boxes.
+        width: pixels after which it goes on below, where not too many lines are in the way.
 
     Returns:
-        ``{"width", "height"}`` in pixels; ``"nodes"``: ``{"name", "label", "x", "y", "width", "height", "layer"}`` in
-        reading order (layer by layer, from above); ``"inputs"``: the same for the pipeline's inputs that a step
-        takes; ``"edges"``: ``{"from", "to", "fields", "path"}`` with an SVG path each, where ``from`` is ``""`` and
-        ``fields`` has one name for a pipeline input.
+        ``{"width", "height"}`` in pixels; ``"nodes"``, in reading order, an outer step before its inner ones: ``name`` (of
+        an inner step ``outer.inner``), ``label``, ``x y width height``, ``layer`` (within its ``parent``, a name or ``""``),
+        ``group`` (its inner steps are shown), ``folded`` (the number of inner steps that are not), ``kind`` (a class of the
+        style sheet), ``word`` (of the legend), ``shape`` and ``icon`` (SVG paths), ``line`` (what it does), ``nature`` (what
+        it is), ``badge`` (its pool, or ``""``) with ``badge_width``, and ``facts``: pairs of texts; ``"inputs"``: the
+        pipeline's inputs that a step takes, an input again where it is taken far from the first place; ``"edges"``:
+        ``{"from", "to", "fields", "path", "parent", "dx", "dy"}`` with an SVG path each, to be moved by ``dx`` and ``dy``,
+        where ``from`` is ``""`` and ``fields`` has one name for a pipeline input; ``"legend"``: ``{"kind", "word", "icon"}``
+        for each kind there is.
     """
-    names = [str(n["name"]) for n in graph.get("nodes", ())]
-    pairs: dict[tuple[str, str], list[str]] = defaultdict(list)
-    taken: dict[tuple[str, str], None] = {}
-    for edge in graph.get("edges", ()):
-        start, end, name = str(edge["from"]), str(edge["to"]), str(edge.get("field", ""))
-        if end in names and not start:
-            taken[name, end] = None
-        elif end in names and start in names and start != end:
-            pairs[start, end].append(name)
-    inputs = {name: _input_item(name) for name, _ in taken}
-    steps = {name: _step_item(name) for name in names}
-    offset = 1 if inputs else 0
-    for name, rank in _layers_of(names, pairs).items():
-        steps[name].layer = rank + offset
-    layers: list[list[_Item]] = [[] for _ in range(max((s.layer for s in steps.values()), default=-1) + 1)]
-    for item in (*inputs.values(), *steps.values()):
-        layers[item.layer].append(item)
-    chains: list[tuple[str, str, list[str], list[_Item]]] = []
-    for (start, end), fields in pairs.items():
-        if steps[start].layer < steps[end].layer:
-            chains.append((start, end, fields, _join(steps[start], steps[end], layers)))
-    for name, end in taken:
-        chains.append(("", end, [name], _join(inputs[name], steps[end], layers)))
-    layers = _order(layers)
-    _place(layers)
-    items = [i for layer in layers for i in layer]
+    if depth is None:
+        depth = next((d for d in range(DEPTH, 0, -1) if number(graph, d) <= MANY), 0)
+    drawing = _arrange(graph, "", depth, width)
+    shown = {n["word"]: {"kind": n["kind"], "word": n["word"], "icon": n["icon"]} for n in drawing.nodes}
     return {
-        "width": max((i.x + i.width for i in items), default=0) + PAD,
-        "height": max((i.y + i.height for i in items), default=0) + PAD,
-        "nodes": [_box(i) for i in items if i.kind == "step"],
-        "inputs": [_box(i) for i in items if i.kind == "input"],
-        "edges": [{"from": a, "to": b, "fields": f, "path": _path(chain)} for a, b, f, chain in chains],
+        "width": drawing.width,
+        "height": drawing.height,
+        "nodes": drawing.nodes,
+        "inputs": drawing.inputs,
+        "edges": drawing.edges,
+        "legend": list(shown.values()),
     }
 
 
-def _box(item: _Item) -> dict[str, Any]:
+def _arrange(graph: Mapping[str, Any], prefix: str, depth: int, limit: float) -> _Drawing:
+    nodes = {str(n["name"]): n for n in graph.get("nodes", ())}
+    within = {
+        name: _arrange(node["parts"], f"{prefix}{name}.", depth - 1, max(limit - 200, 600))
+        for name, node in nodes.items()
+        if depth and inner(node)
+    }
+    pairs, taken = _edges(graph, set(nodes), bool(prefix))
+    steps = {name: _step_item(name, node, within.get(name)) for name, node in nodes.items()}
+    offset = 1 if taken else 0
+    for name, rank in layers_of(list(nodes), pairs).items():
+        steps[name].layer = rank + offset
+    pills = _pills(taken, steps)
+    layers: list[list[Item]] = [[] for _ in range(max((s.layer for s in steps.values()), default=-1) + 1)]
+    for item in (*dict.fromkeys(pills.values()), *steps.values()):
+        layers[item.layer].append(item)
+    chains: list[tuple[str, str, list[str], list[Item]]] = []
+    for (start, end), fields in pairs.items():
+        if steps[start].layer < steps[end].layer:
+            chains.append((start, end, fields, join(steps[start], steps[end], layers, LANE)))
+    for (name, end), pill in pills.items():
+        chains.append(("", end, [name], join(pill, steps[end], layers, LANE)))
+    layers = order(layers)
+    edges = place(layers, limit)
+    return _drawing(layers, edges, chains, nodes, within, prefix)
+
+
+def _edges(
+    graph: Mapping[str, Any], names: set[str], nested: bool
+) -> tuple[dict[tuple[str, str], list[str]], dict[tuple[str, str], None]]:
+    """Return the fields between two steps, and which step takes which input; inner steps take theirs from their frame."""
+    pairs: dict[tuple[str, str], list[str]] = defaultdict(list)
+    taken: dict[tuple[str, str], None] = {}
+    for edge in graph.get("edges") or ():
+        start, end, name = str(edge["from"]), str(edge["to"]), str(edge.get("field", ""))
+        if end not in names:
+            continue
+        if not start and not nested:
+            taken[name, end] = None
+        elif start in names and start != end:
+            pairs[start, end].append(name)
+    return pairs, taken
+
+
+def _pills(taken: Mapping[tuple[str, str], None], steps: Mapping[str, Item]) -> dict[tuple[str, str], Item]:
+    """Return the item of each input for each step that takes it: one for all that are near enough to it."""
+    pills: dict[tuple[str, str], Item] = {}
+    latest: dict[str, Item] = {}
+    for name, end in sorted(taken, key=lambda pair: steps[pair[1]].layer):
+        pill = latest.get(name)
+        if pill is None or steps[end].layer - pill.layer > FAR:
+            pill = latest[name] = _input_item(name)
+            pill.layer = steps[end].layer - 1
+        pills[name, end] = pill
+    return pills
+
+
+def _drawing(
+    layers: list[list[Item]],
+    edges: list[float],
+    chains: list[tuple[str, str, list[str], list[Item]]],
+    nodes: Mapping[str, Mapping[str, Any]],
+    within: Mapping[str, _Drawing],
+    prefix: str,
+) -> _Drawing:
+    items = [i for layer in layers for i in layer]
+    tracks = Tracks(layers, edges)
+    lines = [
+        {
+            "from": prefix + a if a else "",
+            "to": prefix + b,
+            "fields": f,
+            "path": path(chain, edges, tracks),
+            "parent": prefix.removesuffix("."),
+            "dx": 0.0,
+            "dy": 0.0,
+        }
+        for a, b, f, chain in chains
+    ]
+    out = _Drawing(edges=lines)
+    out.width = max(tracks.right.values(), default=0.0) + PAD
+    out.height = max((i.y + i.height for i in items), default=0) + PAD
+    for item in items:
+        if item.kind == "input":
+            out.inputs.append(_box(item, item.key, ""))
+        elif item.kind != "lane":
+            out.nodes.append(_node(item, nodes[item.key], prefix))
+            if item.key in within:
+                _put(out, within[item.key], item.x + (item.width - within[item.key].width) / 2, item.y + GROUP_HEAD)
+    return out
+
+
+def _put(out: _Drawing, drawing: _Drawing, x: float, y: float) -> None:
+    """Put an inner drawing into an outer one, its upper left corner at ``x``, ``y``."""
+    for node in drawing.nodes:
+        out.nodes.append({**node, "x": round(node["x"] + x, 1), "y": round(node["y"] + y, 1)})
+    for edge in drawing.edges:
+        out.edges.append({**edge, "dx": round(edge["dx"] + x, 1), "dy": round(edge["dy"] + y, 1)})
+
+
+def _box(item: Item, name: str, parent: str) -> dict[str, Any]:
     return {
-        "name": item.key,
+        "name": name,
         "label": item.label,
         "x": item.x,
         "y": item.y,
         "width": item.width,
         "height": item.height,
         "layer": item.layer,
+        "parent": parent,
+    }
+
+
+def _node(item: Item, node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    kind, room = look(node.get("kind")), item.width - 48
+    group = item.kind == "group"
+    folded = 0 if group else _within(node)
+    badge, badge_width = _badge(node)
+    return {
+        **_box(item, prefix + item.key, prefix.removesuffix(".")),
+        "group": group,
+        "folded": folded,
+        "kind": kind.name,
+        "word": kind.word,
+        "icon": kind.icon,
+        "shape": outline("frame" if group else kind.shape, item.width, item.height),
+        "line": fit(line(node, folded), 11, room - (badge_width + 4 if badge else 0)),
+        "nature": fit(nature(node), 11, room),
+        "badge": badge,
+        "badge_width": badge_width,
+        "facts": facts(node),
     }

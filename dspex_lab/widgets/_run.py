@@ -13,8 +13,10 @@ import traitlets
 
 from dspex_lab.events import Record
 from dspex_lab.widgets import _static
+from dspex_lab.widgets._graph import plain
 from dspex_lab.widgets._layout import layout
 from dspex_lab.widgets._state import RUN_STATUSES, STEP_STATUSES, RunState
+from dspex_lab.widgets._valid import valid_graph
 
 __all__ = ["RunWidget"]
 
@@ -63,20 +65,12 @@ class RunWidget(anywidget.AnyWidget):
         self._cancel_callbacks: tuple[Callable[[], object], ...] = ()
         self._final_callbacks: list[Callable[[], object]] = []
         steps, summary = self._state.snapshot()
-        super().__init__(graph=dict(graph), geometry=layout(graph), steps=steps, summary=summary)
+        super().__init__(graph=plain(graph), geometry=layout(graph), steps=steps, summary=summary)
         self.on_msg(self._message)
 
     @traitlets.validate("graph")
     def _valid_graph(self, proposal: Any) -> dict[str, Any]:
-        graph: dict[str, Any] = proposal["value"]
-        names = [n.get("name") for n in graph.get("nodes", ())]
-        if not all(isinstance(n, str) and n for n in names) or len(set(names)) != len(names):
-            raise traitlets.TraitError(f"A graph needs nodes with names of their own, not {names!r}.")
-        for edge in graph.get("edges", ()):
-            unknown = {edge.get("from"), edge.get("to")} - {*names, ""}
-            if unknown:
-                raise traitlets.TraitError(f"An edge of the graph names a step that it lacks: {sorted(map(repr, unknown))}.")
-        return graph
+        return valid_graph(proposal["value"])
 
     @traitlets.validate("steps")
     def _valid_steps(self, proposal: Any) -> dict[str, Any]:

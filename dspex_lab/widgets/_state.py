@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from dspex_lab.events import Event, LMCall, Record, RunRecord, Span
+from dspex_lab.widgets._counts import KNOWN, Step, Tokens
+from dspex_lab.widgets._nodes import walk
 
 __all__ = ["FINAL", "RUN_STATUSES", "STEP_STATUSES", "RunState"]
 
@@ -16,87 +19,7 @@ RUN_STATUSES = ("waiting", "running", "complete", "partial", "failed", "cancelle
 FINAL = frozenset(RUN_STATUSES) - {"waiting", "running"}
 
 _WINDOW = 10  # seconds over which the rate of a map is taken
-_ERROR_LENGTH = 2000  # characters of an error that are kept
-_ERROR_KINDS = 20  # different errors that are kept per step
-_ERRORS_SHOWN = 3
-
-
-class _Tokens:
-    """What language models cost, for a step or for the whole."""
-
-    __slots__ = ("cached", "calls", "completion", "cost", "prompt", "unpriced")
-
-    def __init__(self) -> None:
-        self.calls = self.cached = self.prompt = self.completion = self.unpriced = 0
-        self.cost: float | None = None
-
-    def add(self, call: LMCall) -> None:
-        self.calls += 1
-        self.prompt += call.prompt_tokens or 0
-        self.completion += call.completion_tokens or 0
-        if call.cost is not None:
-            self.cost = (self.cost or 0.0) + call.cost
-        elif not call.cache_hit and not call.simulated:
-            self.unpriced += 1
-        if call.cache_hit:
-            self.cached += 1
-
-    def shown(self) -> dict[str, Any]:
-        return {
-            "calls": self.calls,
-            "cached": self.cached,
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "cost": self.cost,
-            "unpriced": self.unpriced,
-        }
-
-
-class _Step:
-    """One step: in a run its state, in a map what became of it in all rows so far."""
-
-    __slots__ = (
-        "complete",
-        "errors",
-        "failed",
-        "implementation",
-        "running",
-        "seconds",
-        "skipped",
-        "started",
-        "status",
-        "tokens",
-        "worker",
-    )
-
-    def __init__(self) -> None:
-        self.status = "waiting"
-        self.running = self.complete = self.failed = self.skipped = 0
-        self.started: float | None = None
-        self.seconds = 0.0
-        self.tokens = _Tokens()
-        self.implementation: str | None = None
-        self.worker: str | None = None
-        self.errors: Counter[str] = Counter()
-
-    def add_error(self, text: str | None) -> None:
-        key = (text or "failed")[:_ERROR_LENGTH]
-        if key in self.errors or len(self.errors) < _ERROR_KINDS:
-            self.errors[key] += 1
-
-    def shown(self, status: str, seconds: float | None) -> dict[str, Any]:
-        return {
-            "status": status,
-            "seconds": seconds,
-            "running": self.running,
-            "complete": self.complete,
-            "failed": self.failed,
-            "skipped": self.skipped,
-            "implementation": self.implementation,
-            "worker": self.worker,
-            "errors": [{"text": t, "count": n} for t, n in self.errors.most_common(_ERRORS_SHOWN)],
-            **self.tokens.shown(),
-        }
+_ITEM = re.compile(r"\[\d+\]|\.\d+(?=\.|$)")  # which item or round an inner step was done for
 
 
 class RunState:
@@ -135,10 +58,11 @@ class RunState:
         self.run_id = run_id
         self.status = "waiting"
         self._lm, self._simulated, self._clock = lm, simulated, clock
-        self._steps = {str(n["name"]): _Step() for n in graph.get("nodes", ())}
-        self._owner: dict[str, _Step | None] = dict(self._steps)
+        outermost = {str(n["name"]) for n in graph.get("nodes", ())}
+        self._steps = {name: Step(name not in outermost) for name, _ in walk(graph)}
+        self._owners: dict[str, tuple[Step, ...]] = {}
         self._foreign: set[str | None] = set()
-        self._tokens = _Tokens()
+        self._tokens = Tokens()
         self._started: float | None = None
         self._record: RunRecord | None = None
         self._error: str | None = None
@@ -178,7 +102,7 @@ class RunState:
         name = event.name
         if name == "run.start":
             return self._start(event)
-        step = self._steps.get(event.step or "")
+        step = self._found(event.step)
         if step is None or not self._mine(event.run_id):
             return False
         if name == "step.start":
@@ -186,22 +110,28 @@ class RunState:
             step.started = event.time
             step.status = "running"
             return True
-        if self.kind == "map":
-            return False  # a map counts by spans: exactly one for each step of each row
+        if self.kind == "map" or step.nested:
+            return False  # counted by spans: exactly one for each step of each row, item or round
         if name == "step.stop" and step.status == "running":
             step.status, step.running = "complete", 0
             step.seconds = self._seconds_of(event, step)
             return True
         if name == "step.error":
-            step.status, step.running = "failed", 0
-            step.seconds = self._seconds_of(event, step)
-            step.errors.clear()
-            step.add_error(str((event.data or {}).get("error") or "failed"))
-            return True
+            return self._error_event(event, step)
         return False
 
+    def _error_event(self, event: Event, step: Step) -> bool:
+        data = event.data or {}
+        # A step that ends less than whole tells why by the same event.
+        status = data.get("status")
+        step.status, step.running = status if status in KNOWN else "failed", 0
+        step.seconds = self._seconds_of(event, step)
+        step.errors.clear()
+        step.add_error(str(data.get("error") or "failed"))
+        return True
+
     @staticmethod
-    def _seconds_of(event: Event, step: _Step) -> float:
+    def _seconds_of(event: Event, step: Step) -> float:
         seconds = (event.data or {}).get("seconds")
         return float(seconds) if seconds is not None else max(event.time - (step.started or event.time), 0.0)
 
@@ -223,28 +153,20 @@ class RunState:
     def _span(self, span: Span) -> bool:
         if span.kind != "step" or not self._mine(span.run_id):
             return False
-        step = self._steps.get(span.name)
+        step = self._found(span.name)
         if step is None:
             return False
-        if self.kind == "run":
-            step.complete = step.failed = step.skipped = step.running = 0
-            step.seconds = 0.0
-            step.errors.clear()
-        elif step.running:
-            step.running -= 1
-        step.seconds += span.seconds
-        known = span.status in ("complete", "fallback", "failed", "cancelled", "skipped")
-        step.status = span.status if known else "failed" if span.error else "complete"
-        step.implementation = span.implementation or step.implementation
-        step.worker = span.worker or step.worker
-        if step.status == "failed":
-            step.failed += 1
-            step.add_error(span.error)
-        elif step.status in ("skipped", "cancelled"):
-            step.skipped += 1
-        else:
-            step.complete += 1
+        if self.kind == "run" and not step.nested:
+            step.again()
+        step.add(span)
         return True
+
+    def _found(self, name: str | None) -> Step | None:
+        """Return the step of that name, also where the name says which item or round it was."""
+        if not name:
+            return None
+        step = self._steps.get(name)
+        return step if step is not None or "." not in name else self._steps.get(_ITEM.sub("", name))
 
     def _call(self, call: LMCall) -> bool:
         if not self._mine(call.run_id):
@@ -253,20 +175,20 @@ class RunState:
         self._lm = self._lm or call.model
         self._simulated = self._simulated or call.simulated
         name = call.step or ""
-        if name not in self._owner:
-            self._owner[name] = self._outer(name)
-        step = self._owner[name]
-        if step is not None:
+        owners = self._owners.get(name)
+        if owners is None:
+            owners = self._owners[name] = tuple(self._around(name))
+        for step in owners:
             step.tokens.add(call)
         return True
 
-    def _outer(self, name: str) -> _Step | None:
-        """Return the step that a nested step's name (``outer.inner``) belongs to."""
+    def _around(self, name: str) -> Iterator[Step]:
+        """Yield the step of that name and all around it (of ``outer.inner`` also ``outer``), as far as they are known."""
+        name = name if name in self._steps else _ITEM.sub("", name)
         while name:
-            name = name.rpartition(".")[0]
             if name in self._steps:
-                return self._steps[name]
-        return None
+                yield self._steps[name]
+            name = name.rpartition(".")[0]
 
     def _run_record(self, record: RunRecord) -> bool:
         if record.kind == "row":
@@ -282,7 +204,7 @@ class RunState:
         self._error, self._error_step = record.error or self._error, record.error_step or self._error_step
         self._lm = record.lm or self._lm
         self._simulated = self._simulated or record.simulated
-        step = self._steps.get(record.error_step or "")
+        step = self._found(record.error_step)
         if step is not None and record.error and not step.errors:
             step.add_error(record.error)
         return True
@@ -302,7 +224,8 @@ class RunState:
         """Return what is to be shown now: ``(steps, summary)``, both new and JSON-able.
 
         A step has ``status`` (see ``STEP_STATUSES``), ``seconds`` (so far, in all, or in a map the mean of a row; None
-        before it started), ``running complete failed skipped`` (counts), ``calls cached prompt_tokens completion_tokens
+        before it started), ``running complete partial failed skipped`` (counts), ``times`` (how often an inner
+        step has ended; its seconds are then the mean), ``calls cached prompt_tokens completion_tokens
         cost unpriced`` (of its language model calls), ``implementation worker``, and ``errors``: the most frequent
         first, ``{"text", "count"}``. The summary has ``name kind status run_id lm simulated``, ``at`` (the time of this
         snapshot, epoch seconds), ``seconds`` (None before the start), the counts of language model calls, ``error
@@ -313,22 +236,22 @@ class RunState:
         steps = {n: s.shown(self._status(s), self._seconds(s, now)) for n, s in self._steps.items()}
         return steps, self._summary(now)
 
-    def _status(self, step: _Step) -> str:
-        ended = step.complete + step.failed + step.skipped
-        if self.kind == "map" and ended and (self.final or ended == self.total_rows):
-            if step.failed:
-                return "partial" if step.complete else "failed"
-            return "complete" if step.complete else "skipped"
+    def _status(self, step: Step) -> str:
+        many = self.kind == "map" or step.nested
+        if many and step.ended and (self.final or self._all_ended(step)):
+            return step.status if step.ended == 1 and self.kind == "run" else step.joint
         if self.final and step.status in ("waiting", "running"):
             return "skipped" if step.status == "waiting" else "cancelled"  # the run ended without it, or under it
-        if self.kind == "map":
-            return "running" if ended or step.running else "waiting"
+        if many:
+            return "running" if step.ended or step.running else "waiting"
         return step.status
 
-    def _seconds(self, step: _Step, now: float) -> float | None:
-        if self.kind == "map":
-            ended = step.complete + step.failed
-            return step.seconds / ended if ended else None
+    def _all_ended(self, step: Step) -> bool:
+        return not step.running if self.kind == "run" else step.ended == self.total_rows and not step.nested
+
+    def _seconds(self, step: Step, now: float) -> float | None:
+        if self.kind == "map" or step.worked > 1:
+            return step.seconds / step.worked if step.worked else None
         if step.status == "running":
             return max(now - step.started, 0.0) if step.started is not None and not self.final else None
         return None if step.status in ("waiting", "skipped") else step.seconds

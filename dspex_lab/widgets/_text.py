@@ -63,7 +63,7 @@ def _tokens(state: _State) -> int:
 
 
 def _ended(step: _State) -> int:
-    return int(step["complete"] + step["failed"] + step["skipped"])
+    return int(step["complete"] + step["partial"] + step["failed"] + step["skipped"])
 
 
 def nature(node: _State) -> str:
@@ -79,6 +79,8 @@ def step_line(node: _State, step: _State | None, is_map: bool) -> str:
     if is_map:
         mean = "" if step["seconds"] is None else f"{_format.seconds(step['seconds'])}/row"
         return _join([mean, tokens]) or nature(node)
+    if step["times"] > 1 and step["seconds"] is not None:
+        return _join([f"{_format.count(step['times'])} × {_format.seconds(step['seconds'])}", tokens])
     return _join([_format.seconds(step["seconds"]), tokens]) or WORDS[step["status"]].lower()
 
 
@@ -87,10 +89,11 @@ def step_label(node: _State, step: _State | None, is_map: bool) -> str:
     parts: list[str] = [f"Step {node['name']}", nature(node)]
     if step is not None:
         parts.append(WORDS[step["status"]].lower())
-        if is_map and _ended(step):
+        many = step["times"] > 1
+        if (is_map or many) and _ended(step):
             parts.append(outcomes(step))
         if step["seconds"] is not None:
-            parts.append(_format.seconds(step["seconds"]) + (" a row" if is_map else ""))
+            parts.append(_format.seconds(step["seconds"]) + (" a row" if is_map else " each" if many else ""))
         if _tokens(step):
             parts.append(_plural(_tokens(step), "token"))
         parts += [e["text"] for e in step["errors"][:1]]
@@ -98,8 +101,8 @@ def step_label(node: _State, step: _State | None, is_map: bool) -> str:
 
 
 def outcomes(step: _State) -> str:
-    """How a step's rows ended: ``296 complete, 3 failed, 1 skipped``."""
-    return ", ".join(f"{_format.count(step[k])} {k}" for k in ("complete", "failed", "skipped") if step[k])
+    """How a step ended in all rows, or all times: ``296 complete, 3 failed, 1 skipped``."""
+    return ", ".join(f"{_format.count(step[k])} {k}" for k in ("complete", "partial", "failed", "skipped") if step[k])
 
 
 def tokens_text(state: _State) -> str:

@@ -28,12 +28,13 @@ def test_an_order_is_a_pure_function_of_names_and_pin() -> None:
     assert order(["x", "y"], "y") == (["y"], "pinned to y")
 
 
-def test_dspy_answers_where_nothing_else_is_registered(lab: dx.Lab) -> None:
+def test_the_native_form_answers_where_nothing_else_is_registered(lab: dx.Lab) -> None:
     result = lab.predict(CONTRACT, text="x")
     assert result["label"] == "b"
-    assert next(iter(result.steps.values())).implementation == "dspy"
+    assert next(iter(result.steps.values())).implementation == "native"
     thought = lab.chain_of_thought(CONTRACT, text="x")
     assert thought.outputs == {"label": "b"}
+    assert next(iter(thought.steps.values())).outputs == {"reasoning": "r", "label": "b"}
 
 
 def test_a_function_of_the_users_goes_first_and_the_choice_is_recorded(lab: dx.Lab) -> None:
@@ -45,7 +46,7 @@ def test_a_function_of_the_users_goes_first_and_the_choice_is_recorded(lab: dx.L
     assert result["label"] == "a"
     decision = lab.sql("SELECT * FROM decisions").iloc[0]
     assert (decision["operation"], decision["chosen"], decision["strategy"]) == ("predict(Label)", "rule", "fixed")
-    assert list(decision["candidates"]) == ["rule", "dspy"]
+    assert list(decision["candidates"]) == ["rule", "native"]
     assert decision["run_id"] == result.run_id
     assert lab.predict("text -> label", text="x")["label"] == "b", "another operation is left alone"
 
@@ -61,8 +62,8 @@ def test_the_next_one_answers_when_one_fails_and_both_are_counted(lab: dx.Lab) -
     assert "fragile failed: OSError: gone" in reasons[1]
     table = lab.router.statistics().set_index("implementation")
     assert (table.loc["fragile", "calls"], table.loc["fragile", "errors"]) == (1, 1)
-    assert (table.loc["dspy", "calls"], table.loc["dspy", "errors"]) == (1, 0)
-    assert table.loc["dspy", "p50_seconds"] > 0
+    assert (table.loc["native", "calls"], table.loc["native", "errors"]) == (1, 0)
+    assert table.loc["native", "p50_seconds"] > 0
     assert table.loc["fragile", "last_error"] == "OSError: gone"
 
 
@@ -75,8 +76,8 @@ def test_an_answer_that_does_not_fit_the_signature_counts_as_a_failure(lab: dx.L
 
 
 def test_when_all_fail_the_last_error_is_told_with_the_others(lab: dx.Lab) -> None:
-    lab.router.registry.remove("predict", "dspy")
-    lab.router.registry.remove("predict", "pool")
+    for name in lab.router.registry.names("predict"):
+        lab.router.registry.remove("predict", name)
     for name in ("one", "two"):
 
         def fail(text: str, name: str = name) -> dict:
@@ -101,10 +102,11 @@ def test_pins_and_can_run_are_obeyed(lab: dx.Lab) -> None:
     assert "Did you mean 'dspy'" in str(error)
 
 
-def test_the_pool_is_taken_only_on_request() -> None:
+def test_dspy_and_the_pool_do_the_same_again_and_are_taken_only_on_request() -> None:
     router = Router()
     operation = dx.predict(CONTRACT)
-    assert [c.name for c in router.decide(operation, {"text": "x"}, None)[0]] == ["dspy"]
+    assert [c.name for c in router.decide(operation, {"text": "x"}, None)[0]] == ["native"]
+    assert [c.name for c in router.decide(operation, {"text": "x"}, "dspy")[0]] == ["dspy"]
     assert [(c.name, c.pool) for c in router.decide(operation, {"text": "x"}, "pool")[0]] == [("pool", "general")]
 
 
@@ -128,3 +130,18 @@ def test_a_replaced_implementation_is_built_anew(lab: dx.Lab) -> None:
             "predict", Implementation("rule", lambda s, answer=answer: lambda text: {"label": answer}), first=True
         )
         assert lab.predict(CONTRACT, text="x")["label"] == answer
+
+
+def test_an_implementation_that_cannot_say_whether_it_runs_is_counted_and_passed_over(lab: dx.Lab) -> None:
+    def broken(operation: Operation, inputs: object) -> bool:
+        raise OSError("no answer")
+
+    lab.router.register("predict", Implementation("unsure", lambda s: lambda text: {}, can_run=broken), first=True)
+    assert lab.predict(CONTRACT, text="x")["label"] == "b"
+    table = lab.router.statistics().set_index("implementation")
+    assert (table.loc["unsure", "errors"], table.loc["unsure", "last_error"]) == (1, "OSError: no answer")
+
+
+def test_a_pin_of_an_operation_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(dx.ConfigurationError, match=r"no operation 'predit' to pin\. Did you mean 'predict'"):
+        Router().check_pins(["predict", "predit"], ["predict(Label)"])

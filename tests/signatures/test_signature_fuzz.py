@@ -8,6 +8,7 @@ import string
 from typing import Annotated, Any, Literal
 
 import annotated_types as at
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -204,3 +205,50 @@ def test_every_signature_reads_back(sig: Signature) -> None:
     assert again == sig
     assert str(again) == str(sig)
     assert again.types == sig.types
+
+
+#: What may stand many times in a row; where it may not, the text is refused.
+REPEATED = [
+    *PIECES,
+    *(
+        "int | ",
+        "list[",
+        "(x, ",
+        "a: str[/",
+        "a, ",
+        "x: {",
+        "Field(",
+        "'a' ",
+        "Literal['b', ",
+        "a # b\n",
+        "->\n",
+        "a=[",
+        "1_",
+        " \\\n",
+    ),
+]
+
+
+@pytest.mark.parametrize("lead", ["", "a: ", "x = ", "a -> b: "])
+@pytest.mark.parametrize("piece", REPEATED)
+def test_what_is_repeated_thousands_of_times_is_read_or_refused(lead: str, piece: str) -> None:
+    read(lead + piece * 3_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ", ".join(f"f{i}: list[int] = [1]" for i in range(2_000)) + " -> a",
+        "x: " + " | ".join(f"Literal[{i}]" for i in range(5_000)) + " -> a",
+        "x: Literal[" + ", ".join(f"'v{i}'" for i in range(5_000)) + "] -> a",
+        "x: tuple[" + ", ".join(["int"] * 5_000) + "] -> a",
+        "x: list[int] = [" + "1, " * 5_000 + "] -> a",
+        "x: Annotated[int, " + ", ".join(["Field(ge=1)"] * 2_000) + "] -> a",
+        "\n".join(f"f{i} # c" for i in range(5_000)) + "\n-> a",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_very_long_signature_is_read(text: str) -> None:
+    sig = read(text)
+    assert sig is not None
+    assert signature(str(sig), types={**TYPES, **sig.types}) == sig

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from graphs import support
 from widget_records import Emits, whole_run
 
 from dspex_lab.widgets import RunState, _format, _text
+from dspex_lab.widgets._nodes import walk
 
 ROOT = Path(__file__).parents[2]
 FRONT = ROOT / "widgets"
@@ -39,7 +41,7 @@ def test_what_is_shipped_is_what_is_built(tmp_path: Path) -> None:
     command = re.sub(r"--outdir=\S+", f"--outdir={tmp_path}", build)
     esbuild, *arguments = command.split()
     subprocess.run([FRONT / "node_modules" / ".bin" / esbuild, *arguments], cwd=FRONT, check=True, capture_output=True)
-    for name in ("run.js", "run.css"):
+    for name in ("run.js", "pipeline.js", "run.css"):
         assert (STATIC / name).read_text() == (tmp_path / name).read_text(), "run `npm run build` in widgets/"
 
 
@@ -52,7 +54,7 @@ def test_the_browsers_tests_pass() -> None:
 
 
 def test_what_is_shipped_asks_for_nothing() -> None:
-    for name in ("run.js", "run.css"):
+    for name in ("run.js", "pipeline.js", "run.css"):
         text = (STATIC / name).read_text()
         assert set(re.findall(r"https?://[^\s\"'`)]+", text)) <= {"http://www.w3.org/2000/svg"}
         assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|@import|url\(|\bimport\(|innerHTML", text)
@@ -110,17 +112,36 @@ def states(graph: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]
     return [*out, rows.snapshot()]
 
 
+def nested_states() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    run = RunState(support())
+    emits = Emits(name="support")
+    out = []
+    for record in (
+        emits.start(),
+        emits.step("about.item"),
+        *(emits.span("about.item", 0.04, s) for s in ("complete", "partial", "failed", "complete")),
+        emits.call("about.item", 280, 32),
+        emits.span("about", 0.2, "partial", "1 of 4 items"),
+        emits.end("partial", 0.6),
+    ):
+        run.apply(record)
+        out.append(run.snapshot())
+    return out
+
+
 @needs_node
-def test_both_halves_say_the_same(graph: dict[str, Any]) -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_both_halves_say_the_same(graph: dict[str, Any], nested: bool) -> None:
     code = """import * as t from "./src/text.js";
     const [graph, states] = value;
     console.log(JSON.stringify({ words: t.WORDS, icons: t.ICONS, said: states.map(([steps, s]) => [
       t.tokensText(s), t.costText(s), t.errorText(s), s.rows && t.rowsText(s.rows), s.rows && t.shares(s.rows),
-      graph.nodes.map((n) => [n, steps[n.name], s.rows !== null]).map(([n, step, isMap]) =>
+      graph.map(([name, n]) => [n, steps[name], s.rows !== null]).map(([n, step, isMap]) =>
         [t.stepLine(n, step, isMap), t.stepLabel(n, step, isMap), t.outcomes(step), t.callsText(step),
          t.costText(step)])])}));"""
-    snapshots = states(graph)
-    answer = ask(code, [graph, snapshots])
+    snapshots = nested_states() if nested else states(graph)
+    nodes = list(walk(support() if nested else graph))
+    answer = ask(code, [nodes, snapshots])
     assert answer["words"] == _text.WORDS
     assert answer["icons"] == _text.ICONS
     for (steps, summary), said in zip(snapshots, answer["said"], strict=True):
@@ -133,7 +154,7 @@ def test_both_halves_say_the_same(graph: dict[str, Any]) -> None:
                 _text.calls_text(step),
                 _text.cost_text(step),
             ]
-            for n, step in ((n, steps[n["name"]]) for n in graph["nodes"])
+            for n, step in ((n, steps[name]) for name, n in nodes)
         ]
         assert said == [
             _text.tokens_text(summary),

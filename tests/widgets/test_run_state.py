@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from graphs import support
 from widget_records import Emits, whole_run
 
 from dspex_lab.events import Decision, Event
@@ -274,3 +275,85 @@ def test_errors_that_all_differ_do_not_pile_up(rows: RunState) -> None:
     assert len(step["errors"]) == 3
     assert len(step["errors"][0]["text"]) == 2000
     assert len(rows._steps["look"].errors) == 20
+
+
+def nested_state(kind: str = "run", rows: int | None = None) -> RunState:
+    state = RunState(support(), total_rows=rows)
+    state.apply(Emits("r1", "support").start(kind=kind))
+    return state
+
+
+def test_an_inner_step_has_a_state_of_its_own() -> None:
+    state, run = nested_state(), Emits("r1", "support")
+    state.apply(run.step("reply"))
+    state.apply(run.step("reply.then"))
+    steps, _ = state.snapshot()
+    assert [steps[n]["status"] for n in ("reply", "reply.then", "reply.otherwise")] == ["running", "running", "waiting"]
+    state.apply(run.span("reply.then", 0.3))
+    state.apply(run.stop("reply.then", 0.3, 0.3))
+    steps, _ = state.snapshot()
+    assert (steps["reply.then"]["status"], steps["reply.then"]["seconds"], steps["reply.then"]["times"]) == ("complete", 0.3, 1)
+    assert steps["reply"]["status"] == "running"
+    state.apply(run.span("reply", 0.4))
+    state.apply(run.end())
+    steps, _ = state.snapshot()
+    assert steps["reply.otherwise"]["status"] == "skipped", "the branch that was not chosen"
+
+
+def test_an_inner_step_that_runs_many_times_is_counted() -> None:
+    state, run = nested_state(), Emits("r1", "support")
+    for _ in range(3):
+        state.apply(run.step("about.item"))
+    state.apply(run.span("about.item", 0.2))
+    state.apply(run.span("about.item", 0.4, "failed", "bad"))
+    steps, _ = state.snapshot()
+    assert steps["about.item"]["status"] == "running"
+    state.apply(run.span("about.item", 0.6, "partial", "short"))
+    steps, _ = state.snapshot()
+    item = steps["about.item"]
+    assert (item["status"], item["times"], item["complete"], item["partial"], item["failed"]) == ("partial", 3, 1, 1, 1)
+    assert item["seconds"] == pytest.approx(0.4)
+    assert {e["text"] for e in item["errors"]} == {"bad", "short"}
+
+
+@pytest.mark.parametrize("name", ["about.item", "about.3.item", "about.item.3", "about[3].item", "about.item[3]"])
+def test_which_item_it_was_done_for_does_not_matter(name: str) -> None:
+    state, run = nested_state(), Emits("r1", "support")
+    assert state.apply(run.span(name, 0.2))
+    state.apply(run.call(name, 10, 2))
+    steps, _ = state.snapshot()
+    assert steps["about.item"]["complete"] == 1
+    assert steps["about.item"]["prompt_tokens"] == steps["about"]["prompt_tokens"] == 10
+
+
+def test_an_inner_step_that_the_graph_does_not_know_counts_for_the_one_around_it() -> None:
+    state, run = nested_state(), Emits("r1", "support")
+    assert not state.apply(run.span("clean.within", 0.2))
+    state.apply(run.call("clean.within", 10, 2))
+    assert state.snapshot()[0]["clean"]["prompt_tokens"] == 10
+
+
+def test_a_step_that_ends_partial_or_by_its_fallback_stays_so_when_its_event_comes() -> None:
+    for status in ("partial", "fallback"):
+        state, run = nested_state(), Emits("r1", "support")
+        state.apply(run.step("clean"))
+        state.apply(run.span("clean", 0.2, status, "less than wanted"))
+        error = run.error("clean", "less than wanted")
+        state.apply(error._replace(data={**(error.data or {}), "status": status}))
+        assert state.snapshot()[0]["clean"]["status"] == status
+    assert state.snapshot()[0]["clean"]["errors"] == [{"text": "less than wanted", "count": 1}]
+
+
+def test_in_a_map_partial_rows_of_a_step_are_counted_and_inner_steps_end_with_it() -> None:
+    state = nested_state("map", rows=2)
+    for row, status in (("a", "complete"), ("b", "partial")):
+        run = Emits(row, "support")
+        for _ in range(2):
+            state.apply(run.span("about.item", 0.1))
+        state.apply(run.span("about", 0.3, status))
+        state.apply(run.row("r1", status))
+    steps, _ = state.snapshot()
+    assert (steps["about"]["status"], steps["about"]["complete"], steps["about"]["partial"]) == ("partial", 1, 1)
+    assert steps["about.item"]["status"] == "running", "more may come"
+    state.apply(Emits("r1", "support").end("partial", 1, "map"))
+    assert state.snapshot()[0]["about.item"]["status"] == "complete"

@@ -10,9 +10,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from graphs import KINDS, chain, support
 from widget_records import Emits, whole_run
 
-from dspex_lab.widgets import RunState, graph_html, graph_svg, run_html, run_svg, run_text
+from dspex_lab.widgets import RunState, graph_html, graph_svg, graph_text, graph_view, layout, run_html, run_svg, run_text
 
 EVIL = "<img src=x onerror=alert(1)> & \"quotes\" 'too'"
 
@@ -108,7 +109,15 @@ def evil_pictures() -> list[str]:
         "name": EVIL,
         "inputs": [EVIL],
         "outputs": [EVIL],
-        "nodes": [{"name": EVIL, "kind": EVIL, "inputs": [EVIL], "outputs": [EVIL], "pool": EVIL}],
+        "nodes": [
+            {
+                **dict.fromkeys(("name", "kind", "pool", "does"), EVIL),
+                "inputs": [EVIL],
+                "outputs": [EVIL],
+                "options": {EVIL: EVIL},
+                "parts": {"nodes": [{"name": EVIL, "kind": EVIL}], "edges": []},
+            }
+        ],
         "edges": [{"from": "", "to": EVIL, "field": EVIL}],
     }
     run = Emits(name=EVIL)
@@ -149,7 +158,95 @@ def test_a_pipelines_picture_has_its_fields_and_no_state(graph: dict[str, Any]) 
     text = read(html).text
     assert "native · general pool" in text
     assert "waiting" not in text.lower()
-    assert "dspex-icon" not in html.partition("</style>")[2]
+    assert "dspex-pool" in html.partition("</style>")[2]
+
+
+def test_a_pipelines_svg_tells_what_it_is_to_those_who_cannot_see_it() -> None:
+    root = ElementTree.fromstring(graph_svg(support()))  # noqa: S314 - our own text
+    space = {"s": "http://www.w3.org/2000/svg"}
+    assert root.get("role") == "img"
+    assert root.findtext("s:title", namespaces=space) == "Pipeline support"
+    told = root.findtext("s:desc", namespaces=space) or ""
+    assert told.startswith("Takes message; gives reply. 12 steps: clean (native), ")
+    assert "find (native · general pool)" in told
+    assert "reply.otherwise.draft to reply.otherwise.polish (d)" in told
+    titles = {e.text for e in root.iter("{http://www.w3.org/2000/svg}title")}
+    assert {"orders", "summary"} <= titles, "lines tell their fields"
+    assert any("Timeout: 5.0 s" in str(t) for t in titles)
+
+
+def test_a_picture_names_only_the_kinds_there_are() -> None:
+    for picture in (graph_svg(support()), graph_html(support())):
+        text = "".join(read(picture).text)
+        assert "check that must hold" in text
+        assert "my_kind" in text
+        assert "repeat until" not in text
+    assert "dspex-legend" not in graph_html({"name": "nothing", "nodes": [], "edges": []}).partition("</style>")[2]
+    assert {k for k in KINDS if f".dspex-kind-{k}{{" in graph_svg(support())} == set(KINDS), "each has a colour"
+
+
+def test_inner_steps_unfold_too() -> None:
+    reader = read(graph_html(support()))
+    labels = [a["aria-label"] for t, a in reader.tags if t == "summary"]
+    assert len(labels) == 12
+    assert "Step reply.otherwise.polish, lm" in labels
+    assert "Timeout5.0 s" in reader.text.replace("\n", "")
+
+
+@pytest.mark.parametrize("count", [1, 30, 200])
+def test_pictures_of_any_size_keep_their_width(count: int) -> None:
+    graph = chain(count)
+    root = ElementTree.fromstring(graph_svg(graph))  # noqa: S314 - our own text
+    assert float(root.get("width") or 0) < 1300
+    assert sum("dspex-node" in str(e.get("class")) for e in root.iter()) == count == len(layout(graph)["nodes"])
+
+
+def test_what_xml_cannot_write_is_replaced() -> None:
+    graph = {"name": "a\x00b\ud800", "nodes": [{"name": "s\x1b", "kind": "lm", "does": "\ufffe"}], "edges": []}
+    root = ElementTree.fromstring(graph_svg(graph))  # noqa: S314 - our own text
+    assert "a\ufffdb\ufffd" in "".join(root.itertext())
+
+
+def test_a_page_of_its_own_says_its_encoding_and_name() -> None:
+    page = graph_view.page({**support(), "name": EVIL})
+    assert page.startswith("<!doctype html>")
+    assert '<meta charset="utf-8">' in page
+    assert "<img" not in page
+    assert graph_html(support()) in graph_view.page(support())
+
+
+def test_a_pipeline_in_one_line() -> None:
+    assert graph_text(support()) == "support: takes message · gives reply · 12 steps"
+    assert graph_text({"name": "p", "nodes": [{"name": "a"}]}) == "p: takes nothing · gives nothing · 1 step"
+
+
+def test_a_run_shows_inner_steps_with_how_often_they_ran() -> None:
+    state = RunState(support())
+    run = Emits(name="support")
+    state.apply(run.start())
+    for i in range(12):
+        state.apply(run.span("about.item", 0.04, "failed" if i == 3 else "complete", "bad" if i == 3 else None))
+    state.apply(run.span("about", 0.2, "partial", "1 of 12 items: item 3: bad"))
+    html = run_html(support(), *state.snapshot())
+    assert "12 × 40 ms" in html
+    assert "11 complete, 1 failed" in read(html).text
+    assert "1 of 12 items: item 3: bad" in read(html).text
+    assert "12 × 40 ms" in run_svg(support(), *state.snapshot())
+
+
+def test_what_a_waiting_step_is_fits_its_box() -> None:
+    graph = chain(1)
+    graph["nodes"][0].update(kind="a_kind_with_a_very_long_name", pool="a_pool_with_a_very_long_name")
+    picture = run_svg(graph, *RunState(graph).snapshot())
+    (line,) = re.findall(r'class="dspex-line"[^>]*>([^<]*)<', picture)
+    assert line.startswith("a_kind_with")
+    assert line.endswith("…")
+
+
+def test_a_legend_goes_on_below() -> None:
+    kinds = {"name": "g", "nodes": [{"name": f"s{k}", "kind": k} for k in KINDS], "edges": []}
+    rows = set(re.findall(r'<g class="dspex-kind-\w+" transform="translate\([\d.]+ ([\d.]+)\)">', graph_svg(kinds)))
+    assert len(rows) > 1
 
 
 def test_the_same_pipeline_gives_the_same_picture(graph: dict[str, Any]) -> None:

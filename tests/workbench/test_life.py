@@ -137,23 +137,27 @@ def test_a_kernel_that_is_shut_down_closes_its_lab_and_leaves_no_process(tmp_pat
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("x.")] == ["x.duckdb"]
 
 
-def test_an_interrupt_ends_a_run_and_records_it(tmp_path: Path) -> None:
+def test_an_interrupt_ends_a_run_keeps_what_was_done_and_records_it(tmp_path: Path) -> None:
     code = """
     import threading
     import dspex_lab as dx
 
     lab = dx.Lab("x.duckdb")
 
-    def forever(x: int) -> int:
+    def forever(w: int) -> int:
         print("running", flush=True)
         threading.Event().wait()
-        return x
+        return w
 
-    for made in (dx.pipeline("here", y=forever), dx.pipeline("there", y=forever, z=lambda x: x)):
+    def before(x: int) -> int:
+        return x + 1
+
+    for made in (dx.pipeline("here", w=before, y=forever), dx.pipeline("there", w=before, y=forever, z=lambda w: w)):
         try:
             lab.run(made, x=1)
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
+        except KeyboardInterrupt as stop:
+            kept = lab.last_result
+            print("interrupted", kept.cancelled, kept.status, kept["w"], kept.steps["y"].status, "last_result" in stop.__notes__[0], flush=True)
     print(sorted(lab.sql("SELECT name, status FROM runs").itertuples(index=False, name=None)), flush=True)
     import os
     os._exit(0)  # the thread of the second one waits for ever
@@ -165,7 +169,7 @@ def test_an_interrupt_ends_a_run_and_records_it(tmp_path: Path) -> None:
     for _ in range(2):
         assert child.stdout.readline() == "running\n"
         os.kill(child.pid, signal.SIGINT)
-        assert child.stdout.readline() == "interrupted\n"
+        assert child.stdout.readline() == "interrupted True partial 2 cancelled True\n"
     out, err = child.communicate(timeout=60)
     assert out.strip() == "[('here', 'cancelled'), ('there', 'cancelled')]", err
 

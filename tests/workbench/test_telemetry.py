@@ -34,7 +34,7 @@ def test_spans_lm_calls_and_events_are_joined_by_their_ids(lab: dx.Lab) -> None:
     assert "question" in call["messages"]
     assert {"run.start", "step.start", "dspy.execute", "lm.call", "step.stop", "native.execute", "run.stop"} <= set(watched)
     # What a span or an LM call tells is kept once.
-    assert set(lab.sql("SELECT name FROM events")["name"]) == {"run.start", "run.stop"}
+    assert set(lab.sql("SELECT name FROM events")["name"]) == {"run.start"}
 
 
 def test_every_event_has_a_name_of_the_list(lab: dx.Lab) -> None:

@@ -5,12 +5,13 @@ import { callsText, costText, nature, outcomes, tokensOf, WORDS } from "./text.j
 
 const fields = (names) => html("span", {}, ...(names.length ? names.map((n) => html("code", {}, n)) : ["–"]));
 
-/** The rows of the panel as [term, text]; pure. */
-export function facts(node, step, isMap) {
+/** How a step is doing, as [term, text]; pure. */
+export function facts(step, isMap) {
   if (!step) return [];
   const rows = [];
-  if (isMap && outcomes(step)) rows.push(["Rows", outcomes(step)]);
-  if (step.seconds !== null) rows.push([isMap ? "Mean time" : "Time", seconds(step.seconds)]);
+  const many = isMap || step.times > 1;
+  if (many && outcomes(step)) rows.push([isMap ? "Rows" : "Times", outcomes(step)]);
+  if (step.seconds !== null) rows.push([many ? "Mean time" : "Time", seconds(step.seconds)]);
   if (step.calls) {
     rows.push(["LM", [callsText(step), costText(step)].filter(Boolean).join(" · ")]);
     rows.push(["Tokens", `${count(tokensOf(step))} (${count(step.prompt_tokens)} in, ${count(step.completion_tokens)} out)`]);
@@ -36,16 +37,18 @@ export function makeDetails(id, onClose) {
   root.addEventListener("keydown", (event) => { if (event.key === "Escape") onClose(); });
   let shown = "";
 
-  function update(node, step, isMap) {
+  /** Show a step: its place in the geometry (with the facts known before it runs), its node in the graph, its state. */
+  function update(place, node, step, isMap) {
     root.toggleAttribute("hidden", !node);
-    const what = JSON.stringify([node, step, isMap]);
+    const what = JSON.stringify([place, node, step, isMap]);
     if (!node || what === shown) return;
     shown = what;
-    root.setAttribute("aria-label", `Step ${node.name}`);
-    text(name, node.name);
+    root.setAttribute("aria-label", `Step ${place.name}`);
+    text(name, place.name);
     text(state, [step && WORDS[step.status].toLowerCase(), nature(node)].filter(Boolean).join(" · "));
     const pair = ([term, value]) => html("div", {}, html("dt", {}, term), html("dd", {}, value));
-    list.replaceChildren(...[["Takes", fields(node.inputs ?? [])], ["Gives", fields(node.outputs ?? [])], ...facts(node, step, isMap)].map(pair));
+    const own = [["Takes", fields(node.inputs ?? [])], ["Gives", fields(node.outputs ?? [])]];
+    list.replaceChildren(...[...own, ...facts(step, isMap), ...place.facts].map(pair));
     errors.replaceChildren(
       ...(step?.errors ?? []).map((e) => html("pre", { tabindex: 0 }, (e.count > 1 ? `${count(e.count)} × ` : "") + e.text)),
     );

@@ -66,7 +66,7 @@ export function ahead(summary, steps, passed) {
   if (summary.status !== "running" || summary.seconds === null) return [summary, steps];
   const moved = { ...summary, seconds: summary.seconds + passed };
   if (summary.kind === "map") return [moved, steps];
-  const put = ([name, s]) => [name, s.status === "running" && s.seconds !== null ? { ...s, seconds: s.seconds + passed } : s];
+  const put = ([name, s]) => [name, s.status === "running" && s.seconds !== null && !(s.times > 1) ? { ...s, seconds: s.seconds + passed } : s];
   return [moved, Object.fromEntries(Object.entries(steps).map(put))];
 }
 
@@ -86,7 +86,9 @@ function render({ model, el }) {
     draw();
   });
   const rows = makeRows();
-  const picture = makeGraph(graph, model.get("geometry"), (name) => {
+  const geometry = model.get("geometry");
+  const places = new Map(geometry.nodes.map((place) => [place.name, place]));
+  const picture = makeGraph(graph, geometry, (name) => {
     const now = chosen.get(model) ?? null;
     choose(name === now ? null : name);
   });
@@ -117,8 +119,8 @@ function render({ model, el }) {
     rows.update(summary.rows);
     picture.update(steps, summary.rows);
     picture.select(name, panel);
-    const node = name === null ? null : graph.nodes.find((n) => n.name === name);
-    details.update(node ?? null, steps[name] ?? null, isMap);
+    const place = places.get(name) ?? null;
+    details.update(place, place && picture.nodes.get(name), steps[name] ?? null, isMap);
     error.toggleAttribute("hidden", !errorText(summary));
     text(error, errorText(summary));
     clock(summary.status === "running");

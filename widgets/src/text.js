@@ -30,7 +30,7 @@ export const ICONS = {
 const join = (parts) => parts.filter(Boolean).join(" · ");
 const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 export const tokensOf = (s) => s.prompt_tokens + s.completion_tokens;
-export const endedOf = (step) => step.complete + step.failed + step.skipped;
+export const endedOf = (step) => step.complete + step.partial + step.failed + step.skipped;
 
 /** What a step is: "dspy · general pool". */
 export const nature = (node) => join([node.kind, node.pool && `${node.pool} pool`]);
@@ -40,6 +40,7 @@ export function stepLine(node, step, isMap) {
   if (!step || step.status === "waiting") return nature(node);
   const tokens = tokensOf(step) ? `${count(tokensOf(step))} tok` : "";
   if (isMap) return join([step.seconds !== null && `${seconds(step.seconds)}/row`, tokens]) || nature(node);
+  if (step.times > 1 && step.seconds !== null) return join([`${count(step.times)} × ${seconds(step.seconds)}`, tokens]);
   return join([seconds(step.seconds), tokens]) || WORDS[step.status].toLowerCase();
 }
 
@@ -48,17 +49,18 @@ export function stepLabel(node, step, isMap) {
   const parts = [`Step ${node.name}`, nature(node)];
   if (step) {
     parts.push(WORDS[step.status].toLowerCase());
-    if (isMap && endedOf(step)) parts.push(outcomes(step));
-    if (step.seconds !== null) parts.push(seconds(step.seconds) + (isMap ? " a row" : ""));
+    const many = step.times > 1;
+    if ((isMap || many) && endedOf(step)) parts.push(outcomes(step));
+    if (step.seconds !== null) parts.push(seconds(step.seconds) + (isMap ? " a row" : many ? " each" : ""));
     if (tokensOf(step)) parts.push(plural(tokensOf(step), "token"));
     if (step.errors.length) parts.push(step.errors[0].text);
   }
   return parts.filter(Boolean).join(", ");
 }
 
-/** How a step's rows ended: "296 complete, 3 failed, 1 skipped". */
+/** How a step ended in all rows, or all times: "296 complete, 3 failed, 1 skipped". */
 export function outcomes(step) {
-  return ["complete", "failed", "skipped"].filter((k) => step[k]).map((k) => `${count(step[k])} ${k}`).join(", ");
+  return ["complete", "partial", "failed", "skipped"].filter((k) => step[k]).map((k) => `${count(step[k])} ${k}`).join(", ");
 }
 
 /** The tokens of the whole: "1,204 tokens"; nothing where no language model was asked. */

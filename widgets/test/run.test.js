@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import widget from "../src/run.js";
-import { geometry, graph, modelOf, page, rows, step, summary, waiting } from "./helpers.js";
+import { geometry, graph, modelOf, nested, nestedGeometry, page, rows, step, summary, waiting } from "./helpers.js";
 
 let window, cleanups;
 beforeEach(() => { window = page(); cleanups = []; mock.timers.enable({ apis: ["setInterval"] }); });
@@ -23,6 +23,7 @@ test("the graph has a box for each step and a line for each edge", () => {
   assert.equal(el.querySelectorAll(".dspex-node").length, 4);
   assert.equal(el.querySelectorAll(".dspex-edge").length, 5);
   assert.equal(el.querySelectorAll(".dspex-input").length, 1);
+  assert.equal(el.querySelector("[data-step=look] .dspex-line").textContent, "nature of look", "as it fits its box");
 });
 
 test("a push changes a step's state, words and label in place", async () => {
@@ -148,6 +149,23 @@ test("the clock runs while the run does and stops with it", async () => {
 test("a view of a state that is already old starts with its age", () => {
   const { one } = show({ summary: summary({ status: "running", seconds: 10, at: Date.now() / 1000 - 20 }) });
   assert.equal(one(".dspex-time").textContent, "30 s");
+});
+
+test("inner steps have boxes, states and details of their own, in their outer step's box", async () => {
+  const states = () => ({ clean: step(), reply: step(), "reply.then": step(), "reply.otherwise": step(), "reply.otherwise.deep": step(), tone: step() });
+  const { model, el, one } = show({ graph: nested, geometry: nestedGeometry, steps: states() });
+  const box = (name) => el.querySelector(`[data-step="${name}"]`);
+  await model.push({ steps: { ...states(), reply: step({ status: "partial", seconds: 1 }), "reply.then": step({ status: "complete", seconds: 0.3, times: 3, complete: 3 }) } });
+  assert.ok(box("reply").classList.contains("dspex-group"));
+  assert.ok(box("reply").classList.contains("dspex-is-partial"));
+  assert.equal(box("reply.then").querySelector(".dspex-line").textContent, "3 × 300 ms");
+  assert.ok(box("reply.otherwise").querySelector(".dspex-behind"), "what is folded is a stack");
+  const order = [...el.querySelectorAll(".dspex-node, .dspex-link")];
+  const inner = order.findIndex((e) => e.querySelector("title").textContent === "reply" && e.getAttribute("transform") === "translate(210 46)");
+  assert.ok(order.indexOf(box("reply")) < inner && inner < order.indexOf(box("reply.then")), "over the outer box, under the inner ones");
+  click(box("reply.then"));
+  assert.equal(one(".dspex-details strong").textContent, "reply.then");
+  assert.match(one(".dspex-details").textContent, /Times3 complete/);
 });
 
 test("a second view of a model shows the same open step", () => {

@@ -18,6 +18,11 @@ test("a step is told in words, its error too", () => {
   const failed = step({ status: "failed", seconds: 1, failed: 1, errors: [{ text: "KeyError: 1", count: 1 }] });
   assert.equal(stepLabel(node, failed, false), "Step look, native · general pool, failed, 1.0 s, KeyError: 1");
 });
+test("an inner step that ran many times says how often, and the mean", () => {
+  const item = step({ status: "complete", seconds: 0.04, times: 12, complete: 11, partial: 1 });
+  assert.equal(stepLine(node, item, false), "12 × 40 ms");
+  assert.equal(stepLabel(node, item, false), "Step look, native · general pool, complete, 11 complete, 1 partial, 40 ms each");
+});
 test("outcomes leave out what did not happen", () => assert.equal(outcomes(step({ complete: 1296, failed: 3 })), "1,296 complete, 3 failed"));
 test("the rows' line has done, failed, total, rate and time left", () => {
   assert.equal(rowsText(rows({ done: 50, complete: 47, failed: 3, rate: 41, eta: 1.2 })), "50 / 100 rows · 3 failed · 41/s · 2 s left");

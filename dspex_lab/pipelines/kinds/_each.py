@@ -147,4 +147,3 @@ def _joined(work: StepRun, target: Each, outcomes: list[StepOutcome]) -> dict[st
     if short:
         work.degraded = f"{len(short)} of {len(outcomes)} items: item {short[0][0]}: {short[0][1].why}"
     return {f: [o.outputs.get(f) for o in outcomes] for f in work.shape.outputs}
-

@@ -21,6 +21,8 @@ async def run_inner(work: StepRun, pipeline: Pipeline, inputs: Mapping[str, Any]
     try:
         await execute(pipeline, pipeline.completed(inputs), work.context, work.parts, parent=work)
     finally:
+        ended = {name: work.parts.pop(name) for name in pipeline.steps if name in work.parts}
+        work.parts.update(ended)  # in order of definition
         work.kept = collect(pipeline, work.parts, lost=True)
     if any(f not in work.kept for f in pipeline.outputs):
         raise _failure(work, next(o for o in work.parts.values() if o.status == "failed"))
@@ -48,8 +50,6 @@ def _failure(work: StepRun, outcome: StepOutcome) -> PipelineError:
     error = outcome.error
     what = error.message if isinstance(error, DspexError) else describe(error)
     name = f"{work.name}.{outcome.name}"
-    failure = PipelineError(
-        f"Step {name!r} failed: {what}", step=name, outcomes=work.parts, hint=getattr(error, "hint", None)
-    )
+    failure = PipelineError(f"Step {name!r} failed: {what}", step=name, outcomes=work.parts, hint=getattr(error, "hint", None))
     failure.__cause__ = error
     return failure

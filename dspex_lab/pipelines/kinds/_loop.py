@@ -26,8 +26,8 @@ class Loop:
 def loop(step_: Any, *, until: str | Callable[..., Any], limit: int = 10) -> Step:
     """Return a step that repeats ``step_`` until a condition holds over its inputs and outputs.
 
-    An output that has the name of an input is that input of the next round. Where ``limit`` rounds were not enough, the
-    fields of the last round are kept and the step ends ``partial``.
+    An output that has the name of an input is that input of the next round, and replaces the field for later steps. Where
+    ``limit`` rounds were not enough, the fields of the last round are kept and the step ends ``partial``.
 
     Args:
         step_: a function, module, operation, template, pipeline or step.
@@ -37,7 +37,9 @@ def loop(step_: Any, *, until: str | Callable[..., Any], limit: int = 10) -> Ste
     Raises:
         PipelineError: an argument is wrong.
     """
-    return step(Loop(step_, until, limit))
+    made = Loop(step_, until, limit)
+    shape = step_shape("loop", made.step)
+    return step(made, replaces=any(f in shape.inputs for f in shape.outputs))
 
 
 @step_kind

@@ -25,7 +25,7 @@ class Test:
     __test__ = False  # no test of pytest's
 
     def __init__(self, test: str | Callable[..., Any], where: str) -> None:
-        from dspex_lab.native._conditions import Condition
+        from dspex_lab.native import Condition
 
         self.source = test
         if isinstance(test, str):
@@ -35,7 +35,7 @@ class Test:
             self.condition, self.inputs = None, function_shape(where, test).inputs
         else:
             raise PipelineError(
-                f"{where}: {test!r} is no condition.", hint="Give text such as \"score > 0.8\", or a function of named fields."
+                f"{where}: {test!r} is no condition.", hint='Give text such as "score > 0.8", or a function of named fields.'
             )
 
     async def holds(self, work: StepRun, fields: Mapping[str, Any]) -> bool:

@@ -41,7 +41,7 @@ def read_rows(data: Any, text: Sequence[str] = ()) -> pd.DataFrame:
     rows: list[Any] = []
     try:
         for row in data:
-            rows.append(row)  # noqa: PERF402 - how far it came is told where it raises
+            rows.append(row)
     except Exception as error:
         if not rows and not hasattr(type(data), "__iter__"):
             raise PipelineError(
@@ -161,6 +161,8 @@ def frame_hash(frame: pd.DataFrame, names: Sequence[str]) -> str:
     import pandas as pd
 
     part = frame[list(names)]
+    if not names:
+        return "none"
     try:
         return f"{zlib.crc32(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes()):08x}"
     except TypeError:  # lists and dicts in a column

@@ -12,12 +12,12 @@ RETRIED = LACKING + FAILED
 
 
 class Outcome(NamedTuple):
-    """What came of the row ``index``, counted from 0.
+    """What came of the row ``row_index``, counted from 0.
 
     ``status`` is ``"complete"``, ``"partial"`` or ``"failed"``; ``row`` is the row itself where a file is written.
     """
 
-    index: int
+    row_index: int
     status: str
     outputs: dict[str, Any]
     error: str | None

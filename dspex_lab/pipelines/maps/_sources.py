@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from dspex_lab.errors import PipelineError
 from dspex_lab.pipelines._pipeline import Pipeline
@@ -25,8 +25,8 @@ _PATIENCE = 0.05
 _LOOKED_AT = 10_000
 
 
-class Source(Protocol):
-    """Rows of data.
+class Source:
+    """Rows of data; derive from it.
 
     Attributes:
         columns: the names of the columns; of rows without a table's form, those of the first ones.
@@ -48,7 +48,7 @@ class Source(Protocol):
         Raises:
             PipelineError: the data breaks off; the rows before were given.
         """
-        ...
+        raise NotImplementedError
 
 
 def open_source(data: Any, text: Sequence[str] = ()) -> Source:
@@ -84,7 +84,7 @@ def of_file(path: Path) -> dict[str, Any]:
     return {"kind": "file", "path": str(path.resolve()), "bytes": found.st_size, "changed": found.st_mtime_ns}
 
 
-class FrameSource:
+class FrameSource(Source):
     """The rows of a data frame.
 
     Args:
@@ -95,8 +95,8 @@ class FrameSource:
         self._frame = frame
         self.columns = [str(c) for c in frame.columns]
         self._only = self.columns if only is None else list(only)
-        self.total: int | None = len(frame)
-        self.identity = {"kind": "frame", "rows": len(frame)}
+        self.total = len(frame)
+        self.identity: dict[str, Any] = {"kind": "frame", "rows": len(frame)}
         if len(set(self.columns)) == len(self.columns):
             named = frame.set_axis(self.columns, axis=1)
             self.identity["hash"] = frame_hash(named, self._only)
@@ -105,13 +105,13 @@ class FrameSource:
 
     def chunks(self) -> Iterator[list[Any]]:
         """Give the rows."""
-        rows = self._frame[self._only].itertuples(index=False, name=None)
         names = self._only
+        rows = self._frame[names].itertuples(index=False, name=None) if names else iter([()] * len(self._frame))
         while piece := list(itertools.islice(rows, CHUNK)):
             yield [{n: plain(v) for n, v in zip(names, values, strict=True)} for values in piece]
 
 
-class ParquetSource:
+class ParquetSource(Source):
     """The rows of a Parquet file, which is never whole in memory."""
 
     def __init__(self, path: Path) -> None:
@@ -124,7 +124,7 @@ class ParquetSource:
             raise unreadable(path, error) from error
         with file:
             schema = file.schema_arrow
-            self.total: int | None = file.metadata.num_rows
+            self.total = file.metadata.num_rows
         self.columns = list(schema.names)
         self.identity = of_file(path)
         self.types = {field.name: field.type for field in schema}
@@ -144,26 +144,26 @@ class ParquetSource:
             raise unreadable(self._path, error, after=given) from error
 
 
-class CsvSource:
+class CsvSource(Source):
     """The rows of a CSV file, read twice: for the columns' types, then for the rows."""
 
     def __init__(self, path: Path, text: Sequence[str]) -> None:
         self._table = CsvTable(path, text)
         self.columns, self.total, self.identity = self._table.columns, self._table.total, of_file(path)
-        self.types: Mapping[str, pa.DataType] = {}
+        self.types = {}
 
     def chunks(self) -> Iterator[list[Any]]:
         """Give the rows."""
         return self._table.rows()
 
 
-class JsonSource:
+class JsonSource(Source):
     """The rows of a file of JSON lines."""
 
     def __init__(self, path: Path) -> None:
-        self.total: int | None = count_lines(path)
+        self.total = count_lines(path)
         self.identity = of_file(path)
-        self.types: Mapping[str, pa.DataType] = {}
+        self.types = {}
         self._chunks = _Peeked(json_rows(path))
         self.columns = self._chunks.columns
 
@@ -172,16 +172,15 @@ class JsonSource:
         return iter(self._chunks)
 
 
-class IterableSource:
+class IterableSource(Source):
     """Rows from a list or any other iterable, taken as they come."""
 
     def __init__(self, data: Any, rows: Iterator[Any]) -> None:
         whole = isinstance(data, list | tuple)
         self.total = len(data) if whole else None
-        self.identity = {"kind": "rows", "of": type(data).__name__}
-        if whole:
-            self.identity |= {"rows": len(data), "hash": _list_hash(data)}
-        self.types: Mapping[str, pa.DataType] = {}
+        # Of what gives rows only once nothing is known beforehand: whoever goes on gives the same rows again.
+        self.identity = {"kind": "list", "rows": len(data), "hash": _list_hash(data)} if whole else {"kind": "iterable"}
+        self.types = {}
         self._chunks = _Peeked(_timed(rows))
         self.columns = self._chunks.columns
 

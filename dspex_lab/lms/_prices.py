@@ -1,0 +1,117 @@
+"""What a model's tokens cost, from a public table of prices that is read as a file: nothing is fetched, LiteLLM is not loaded.
+
+The table is LiteLLM's (``model_prices_and_context_window``), as the installed package ships it; what it lacks is looked up in
+the one that DSPy ships, by which DSPy itself says the cost of a call. Prices are list prices of ordinary use: no discount for
+cached prompts or batches, no surcharge for very long ones.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dspex_lab.errors import ConfigurationError
+
+#: The tables in the order in which they are asked: the package and the file in it.
+_TABLES = (
+    ("litellm", "model_prices_and_context_window_backup.json"),
+    ("dspy", "clients/model_metadata/snapshot.json.gz"),
+)
+_MILLION = 1_000_000
+
+
+class Price(NamedTuple):
+    """US dollars per million tokens of the prompt (``input``) and of the answer (``output``), and who says so."""
+
+    input: float
+    output: float
+    source: str
+
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """Return the US dollars that so many tokens cost."""
+        return (prompt_tokens * self.input + completion_tokens * self.output) / _MILLION
+
+
+_own: dict[str, Price] = {}
+_lock = threading.Lock()
+
+
+def set_price(model: str, *, input: float | None, output: float | None = None) -> None:  # noqa: A002 - the word of price lists
+    """Say what a model costs, in US dollars per million tokens, in the place of what the table says.
+
+    Args:
+        model: the model's name as DSPy has it, ``"provider/model"``.
+        input: the price of the prompt's tokens; None forgets what was said before.
+        output: the price of the answer's tokens.
+
+    Raises:
+        ConfigurationError: a price is no number of dollars, 0 or more.
+    """
+    if not isinstance(model, str) or not model.strip():
+        raise ConfigurationError(f"{model!r} is no model.", key="model", expected="'provider/model'", actual=model)
+    if input is None and output is None:
+        with _lock:
+            _own.pop(model, None)
+        return
+    for name, value in (("input", input), ("output", output)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+            raise ConfigurationError(
+                f"The price {name}={value!r} of {model!r} is no sum.",
+                key=name,
+                expected="US dollars per million tokens, 0 or more",
+                actual=value,
+                hint="Give both: set_price('provider/model', input=0.25, output=2.0).",
+            )
+    with _lock:
+        _own[model] = Price(float(input), float(output), "set_price")  # type: ignore[arg-type]
+
+
+def price_of(model: str) -> Price | None:
+    """Return what ``model`` (``"provider/model"``) costs, None where nobody says."""
+    with _lock:
+        if model in _own:
+            return _own[model]
+    for package, file in _TABLES:
+        found = _priced(model, _table(package, file))
+        if found is not None:
+            return Price(*found, source=f"{package}'s table of prices")
+    return None
+
+
+def _priced(model: str, table: Mapping[str, Any]) -> tuple[float, float] | None:
+    for entry in _entries(model, table):
+        prices = [entry.get(f"{side}_cost_per_token") for side in ("input", "output")]
+        if all(isinstance(p, int | float) and not isinstance(p, bool) and math.isfinite(p) and p >= 0 for p in prices):
+            return prices[0] * _MILLION, prices[1] * _MILLION
+    return None
+
+
+def _entries(model: str, table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what the table has of a model: under its whole name, else under its own name where the provider is the same."""
+    whole = table.get(model)
+    if isinstance(whole, Mapping):
+        yield whole
+    provider, _, name = model.partition("/")
+    entry = table.get(name)
+    if isinstance(entry, Mapping) and entry.get("litellm_provider") == provider:
+        yield entry
+
+
+@lru_cache(maxsize=len(_TABLES))
+def _table(package: str, file: str) -> Mapping[str, Any]:
+    """Return a table of the installed ``package``, an empty one where there is none."""
+    spec = find_spec(package)  # of a package at the top, this runs nothing of it
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        path = Path(folder, file)
+        if path.is_file():
+            data = path.read_bytes()
+            found = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+            return found if isinstance(found, dict) else {}
+    return {}

@@ -1,0 +1,411 @@
+"""Passes on what a language model writes while it is writing it, to whoever watches the run.
+
+DSPy streams an LM call where the setting ``send_stream`` is there. That changes what the program does: a sync call works in
+anyio's threads only, an answer that was begun is neither retried nor asked for again in JSON, a decision is refused. Here the
+program's call stays the one it is: :func:`install_streaming` wraps ``dspy.clients.execution._engine``, which chooses the
+engine for a call, and a call that somebody watches gets the engine inside a :class:`LiveEngine`. Its ``complete`` reads the
+engine's ``stream``, tells of each piece, and returns the assembled response. So the cache, retries, history, usage,
+callbacks, tool calls and structured output are DSPy's own, and the result is that of an unwatched run.
+
+What cannot be streamed (several candidates, log probabilities, an engine without ``stream``, an LM class with a ``forward``
+of its own, what DSPy sends through LiteLLM, an answer from the cache) is told of when it is there, in one token a field.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from dspex_lab.events import new_id
+from dspex_lab.lms._attribution import Reader, reader_of
+from dspex_lab.lms._make import describe, is_simulated
+
+if TYPE_CHECKING:
+    from dspy.lm15 import Request, Response
+
+
+class Token(NamedTuple):
+    """A piece of what a model writes. Has the first fields of a run's other stream events, in their order.
+
+    Args:
+        kind: always ``"token"``.
+        step: the step on whose behalf the model is asked.
+        field: the output field the piece belongs to; None for free text and for what is said around the fields.
+        value: the text.
+        time: when it came, in seconds since the epoch.
+        data: ``call_id``, that of the call's ``LMCall`` record; ``attempt``, counted from 1, where DSPy asks again for the
+            same answer (after an error, or by another adapter): tokens of earlier attempts are void; ``model``;
+            ``simulated``; ``part``: ``"text"``, ``"thinking"`` or ``"tool_call"``; ``whole``: it did not come in pieces;
+            ``cached``: it came from DSPy's cache; ``candidate``: which of several answers, counted from 0.
+    """
+
+    kind: Literal["token"]
+    step: str | None
+    field: str | None
+    value: str
+    time: float
+    data: dict[str, Any]
+
+
+class Listener(Protocol):
+    """Watches a run. Thread-safe; neither method blocks or raises."""
+
+    #: Nobody watches any more: what is still being done for the run should end.
+    closed: bool
+
+    def __call__(self, event: Any) -> None:
+        """Take note of an event of the run, a :class:`Token` among them; it is ignored when nobody watches any more."""
+        ...
+
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have ``callback`` called when nobody watches any more, at once if that is so; return what takes it back."""
+        ...
+
+
+_current: ContextVar[LiveCall | None] = ContextVar("dspex_live_call", default=None)
+
+
+class LiveCall:
+    """One call of a language model that somebody watches.
+
+    Args:
+        listen: who watches.
+        step: the step on whose behalf it is made; ``lm`` is the model.
+        system: the system message, which says the fields of the answer; may be empty.
+    """
+
+    def __init__(self, listen: Listener, step: str | None, lm: Any, system: str) -> None:
+        self.listen = listen
+        self.call_id = new_id()
+        self.asked = False  # an engine was; where none is, the answer comes from the cache
+        self._step = step
+        self._system = system
+        self._told = self._begun = False
+        self._attempt = _Attempts.of_this_call()
+        self._about = {"call_id": self.call_id, "model": describe(lm), "simulated": is_simulated(lm)}
+        self._reader: Reader = reader_of(system)
+
+    def refuse_if_abandoned(self) -> None:
+        """Keep the call from being made, or from going on, once nobody watches.
+
+        Raises:
+            asyncio.CancelledError: nobody does. It passes code that catches ``Exception``.
+        """
+        if getattr(self.listen, "closed", False):
+            raise asyncio.CancelledError("the stream of the run was abandoned")
+
+    def begin(self) -> None:
+        """Take note that an engine is asked: the first time, or again after an error."""
+        self._attempt.count += 1
+        self._begun, self._told = True, False
+        self._reader = reader_of(self._system)
+
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have ``callback`` called once nobody watches; return what takes it back. A plain function watches for ever."""
+        register = getattr(self.listen, "on_close", None)
+        return (lambda: None) if register is None else register(callback)
+
+    def event(self, event: Any) -> None:
+        """Tell of an event of an engine's stream.
+
+        Raises:
+            asyncio.CancelledError: nobody watches any more.
+        """
+        self.refuse_if_abandoned()
+        if event.type == "end":
+            self._tell_pieces(self._reader.end())
+        elif event.type == "delta":
+            delta = event.delta
+            if delta.type == "text":
+                self._tell_pieces(self._reader.feed(delta.text or ""))
+            elif delta.type == "thinking":
+                self._tell(None, delta.text, part="thinking")
+            elif delta.type == "tool_call":
+                self._tell(None, delta.input, part="tool_call", **({"tool": delta.name} if delta.name else {}))
+
+    def finish(self, answer: Any) -> None:
+        """Tell of what the call gave, unless its pieces have been told already.
+
+        Args:
+            answer: what DSPy's LM returned: its outputs, or a response.
+        """
+        if self._told:
+            return
+        cached = not self.asked
+        if not self._begun:
+            self._attempt.count += 1
+        outputs = answer if isinstance(answer, list) else [_output_of(answer)]
+        for index, output in enumerate(outputs):
+            about = {"whole": True, "cached": cached, **({"candidate": index} if len(outputs) > 1 else {})}
+            parts = output if isinstance(output, Mapping) else {"text": output}
+            if parts.get("reasoning_content"):
+                self._tell(None, parts["reasoning_content"], part="thinking", **about)
+            reader = reader_of(self._system)
+            self._tell_pieces(_joined([*reader.feed(parts.get("text") or ""), *reader.end()]), **about)
+
+    def _tell_pieces(self, pieces: Any, **about: Any) -> None:
+        for field, text in pieces:
+            self._tell(field, text, **about)
+
+    def _tell(self, field: str | None, text: str | None, *, part: str = "text", **about: Any) -> None:
+        if not text:
+            return
+        self._told = True
+        data = {**self._about, "attempt": self._attempt.count, "part": part, "whole": False, "cached": False, **about}
+        self.listen(Token("token", self._step, field, text, time.time(), data))
+
+
+class _Attempts:
+    """Counts how often the same answer was asked for. DSPy's adapters mark what belongs to one answer by a context variable."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @classmethod
+    def of_this_call(cls) -> _Attempts:
+        from dspy.clients import call_context
+
+        marks = getattr(call_context, "_adapter_calls", None)
+        scopes = marks.get() if marks is not None else ()
+        if not scopes:
+            return cls()
+        # An adapter that asks again in another form does so inside its own mark.
+        found: _Attempts = vars(scopes[0]).setdefault("_dspex_attempts", cls())
+        return found
+
+
+def _joined(pieces: list[tuple[str | None, str]]) -> Iterator[tuple[str | None, str]]:
+    """Yield one piece a field, in order of appearance."""
+    texts: dict[str | None, str] = {}
+    for field, text in pieces:
+        texts[field] = texts.get(field, "") + text
+    yield from texts.items()
+
+
+def _output_of(response: Any) -> dict[str, Any]:
+    thinking = [part.text for part in response.message.parts if part.type == "thinking"]
+    return {"text": response.text, "reasoning_content": "".join(thinking)}
+
+
+def system_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Return the system message among the arguments of an LM call, the empty text where there is none."""
+    request: Any = kwargs.get("request") or (args[0] if args else None)
+    if hasattr(request, "messages"):
+        system = request.system
+        return system if isinstance(system, str) else "".join(getattr(p, "text", None) or "" for p in system or ())
+    messages = kwargs.get("messages") or (args[1] if len(args) > 1 else None) or []
+    first = messages[0] if messages else None
+    if not isinstance(first, Mapping) or first.get("role") not in ("system", "developer"):
+        return ""
+    content = first.get("content")
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else ""
+
+
+class LiveEngine:
+    """A sync engine whose ``complete`` reads the engine's stream and tells of each piece.
+
+    The stream is read in a thread of its own, which does not keep the process from ending: an engine may stay silent for
+    ever, and a call that was abandoned must not wait for it. Such a stream is closed when its next event comes.
+    """
+
+    def __init__(self, engine: Any, live: LiveCall, provider: str | None = None) -> None:
+        self._engine = engine
+        self._live = live
+        self._provider = provider
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def complete(self, request: Request) -> Response:
+        """Answer one request as the engine would.
+
+        Raises:
+            asyncio.CancelledError: nobody watches any more.
+        """
+        self._live.begin()
+        work = _Work(functools.partial(self._read, request))
+        forget = self._live.on_close(work.abandon)
+        try:
+            response: Response = work.result()
+            return response
+        finally:
+            forget()
+
+    def _read(self, request: Request) -> Response:
+        from dspy.clients.engines.lifecycle import closing_stream
+        from dspy.clients.engines.stream_guard import checked_stream
+        from dspy.lm15 import UnsupportedFeatureError
+
+        begun = False
+        accumulated = _accumulator(request)
+        try:
+            with closing_stream(checked_stream(self._engine.stream(request), provider=self._provider)) as events:
+                for event in events:
+                    begun = True
+                    accumulated.push(event)
+                    self._live.event(event)
+            response: Response = accumulated.response()
+            return response
+        except (UnsupportedFeatureError, NotImplementedError):
+            if begun:
+                raise
+            unstreamed: Response = self._engine.complete(request)
+            return unstreamed
+
+    def stream(self, request: Request) -> Iterator[Any]:
+        """Yield the engine's own stream, and tell of it: DSPy itself streams this call (``send_stream``)."""
+        from dspy.clients.engines.lifecycle import closing_stream
+
+        self._live.begin()
+        with closing_stream(self._engine.stream(request)) as events:
+            for event in events:
+                self._live.event(event)
+                yield event
+
+
+class AsyncLiveEngine:
+    """The async half of :class:`LiveEngine`; a call that is cancelled closes the engine's stream at once."""
+
+    def __init__(self, engine: Any, live: LiveCall, provider: str | None = None) -> None:
+        self._engine = engine
+        self._live = live
+        self._provider = provider
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    async def complete(self, request: Request) -> Response:
+        """Answer one request as the engine would.
+
+        Raises:
+            asyncio.CancelledError: nobody watches any more.
+        """
+        from dspy.clients.engines.lifecycle import aclosing_stream
+        from dspy.clients.engines.stream_guard import achecked_stream
+        from dspy.lm15 import UnsupportedFeatureError
+
+        self._live.begin()
+        begun = False
+        accumulated = _accumulator(request)
+        try:
+            async with aclosing_stream(achecked_stream(self._engine.stream(request), provider=self._provider)) as events:
+                async for event in events:
+                    begun = True
+                    accumulated.push(event)
+                    self._live.event(event)
+            response: Response = accumulated.response()
+            return response
+        except (UnsupportedFeatureError, NotImplementedError):
+            if begun:
+                raise
+            unstreamed: Response = await self._engine.complete(request)
+            return unstreamed
+
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        """Yield the engine's own stream, and tell of it: DSPy itself streams this call (``send_stream``)."""
+        from dspy.clients.engines.lifecycle import aclosing_stream
+
+        self._live.begin()
+        async with aclosing_stream(self._engine.stream(request)) as events:
+            async for event in events:
+                self._live.event(event)
+                yield event
+
+
+class _Work:
+    """Something done in a daemon thread, for which one waits until it is done or given up."""
+
+    def __init__(self, do: Callable[[], Any]) -> None:
+        self._do = do
+        self._over = threading.Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._done = False
+        surroundings = contextvars.copy_context()
+        threading.Thread(target=surroundings.run, args=(self._run,), name="dspex-stream", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._do()
+        except BaseException as error:  # raised again where the result is waited for
+            self._error = error
+        self._done = True
+        self._over.set()
+
+    def abandon(self) -> None:
+        """Have :meth:`result` raise at once."""
+        self._over.set()
+
+    def result(self) -> Any:
+        """Return what was done, or raise what it raised.
+
+        Raises:
+            asyncio.CancelledError: it was given up.
+        """
+        self._over.wait()
+        if not self._done:
+            raise asyncio.CancelledError("the stream of the run was abandoned")
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def _accumulator(request: Request) -> Any:
+    from dspy._vendor.lm15.result import StreamAccumulator
+
+    return StreamAccumulator(request)
+
+
+def live_call(recorder: Any, lm: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> LiveCall | None:
+    """Return the call that begins, where somebody watches the run of ``recorder``; None where nobody does."""
+    listen = getattr(recorder.context, "listen", None)
+    return None if listen is None else LiveCall(listen, recorder.step, lm, system_of(args, kwargs))
+
+
+def enter(live: LiveCall | None) -> contextvars.Token[LiveCall | None]:
+    """Make ``live`` the call under way here; :func:`leave` takes it back."""
+    return _current.set(live)
+
+
+def leave(token: contextvars.Token[LiveCall | None]) -> None:
+    """Take back what :func:`enter` did."""
+    _current.reset(token)
+
+
+def live_engine(engine: Any, live: LiveCall, asynchronous: bool, provider: str | None = None) -> Any:
+    """Return ``engine`` so that ``complete`` tells ``live`` of each piece; the engine itself where it cannot stream."""
+    if not callable(getattr(engine, "stream", None)):
+        return engine
+    return (AsyncLiveEngine if asynchronous else LiveEngine)(engine, live, provider)
+
+
+def install_streaming() -> None:
+    """Wrap DSPy's choice of an engine, so that calls that somebody watches are streamed; later calls do nothing."""
+    from dspy.clients import execution
+
+    choose = execution._engine
+    if getattr(choose, "_dspex_streaming", False):
+        return
+
+    @functools.wraps(choose)
+    def chosen_engine(lm: Any, call: Any, asynchronous: bool) -> Any:
+        engine, request, provider = choose(lm, call, asynchronous)
+        live = _current.get()
+        if live is None:
+            return engine, request, provider
+        live.asked = True
+        # Without a request DSPy hands the engine the call in its older form, which is answered as a whole.
+        if request is None or call.n > 1 or request.config.logprobs is not None:
+            return engine, request, provider
+        return live_engine(engine, live, asynchronous, provider), request, provider
+
+    chosen_engine._dspex_streaming = True  # type: ignore[attr-defined]
+    execution._engine = chosen_engine

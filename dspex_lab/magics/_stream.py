@@ -1,0 +1,98 @@
+"""``%dspex stream NAME field=value …``: one run, whose words are shown as the models write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from dspex_lab.errors import ConfigurationError
+from dspex_lab.magics._base import Call, Command
+from dspex_lab.magics._lab import known_pipelines
+from dspex_lab.magics._line import parse
+from dspex_lab.magics._run import FLAGS, options, pointed, resolve
+
+#: A model's text may hold control sequences, which would restyle or erase what a terminal shows.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_LONGEST = 400
+
+
+class Transcript:
+    """Writes a run's events as text: a heading where another step, field or attempt speaks, then its words as they come.
+
+    Args:
+        write: takes each piece of text.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._speaker: Any = None
+        self._spoke: set[tuple[str | None, str | None]] = set()
+
+    def take(self, event: Any) -> None:
+        """Write what one event says."""
+        if event.kind == "token":
+            self._token(event)
+        elif event.kind == "field" and (event.step, event.field) not in self._spoke:
+            value = event.value if isinstance(event.value, str) else repr(event.value)
+            self._head((event.step, event.field), f"{event.step}.{event.field}")
+            self._write(_clean(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"))
+        elif event.kind == "step.stop" and event.data["status"] in ("failed", "fallback", "partial"):
+            self._head((event.step, event.data["status"]), event.step)
+            self._write(event.data["status"])
+
+    def _token(self, event: Any) -> None:
+        about = event.data
+        field, part, attempt = event.field, about["part"], about["attempt"]
+        heading = event.step if field is None else f"{event.step}.{field}"
+        notes = [part.replace("_", " ")] if part != "text" else []
+        notes += [f"attempt {attempt}"] if attempt > 1 else []
+        notes += ["from the cache"] if about["cached"] else []
+        self._head((about["call_id"], field, part, attempt), heading + (f" ({', '.join(notes)})" if notes else ""))
+        self._spoke.add((event.step, field))
+        self._write(_clean(event.value))
+
+    def _head(self, speaker: Any, heading: str) -> None:
+        if speaker != self._speaker:
+            self._write(f"{'' if self._speaker is None else chr(10)}{heading}: ")
+            self._speaker = speaker
+
+    def end(self) -> None:
+        """End the last line."""
+        if self._speaker is not None:
+            self._write("\n")
+
+
+def _clean(text: str) -> str:
+    return _CONTROL.sub("", text)
+
+
+def run(call: Call) -> Any:
+    """Run it once and return its Result; where nothing came of it the cell fails, and the result is ``lab.last_result``."""
+    line = parse(call.line, words=1, flags=FLAGS, fields=True)
+    if not line.words:
+        raise ConfigurationError("What is to be run?", key="stream", hint=f"Write: {COMMAND.usage}")
+    target, lab = resolve(call, line.words[0]), call.lab
+    values = line.values(call.shell.user_ns)
+    how = options(line)
+    pointed(line, lambda: lab.check(target, values))
+    shown = Transcript(lambda text: print(text, end="", flush=True))
+    with lab.stream(target, values, options=how) as events:
+        try:
+            for event in events:
+                shown.take(event)
+        finally:
+            shown.end()
+    if events.result.status == "failed":
+        events.result.raise_for_status()
+    return events.result
+
+
+COMMAND = Command(
+    "stream",
+    "%dspex stream NAME field=value … [--deadline S] [--seed N] [--budget USD] [--pin OPERATION=IMPLEMENTATION] [--tags a,b]",
+    "run a pipeline once and show what models write while they write it",
+    run,
+    flags=FLAGS,
+    names=known_pipelines,
+)

@@ -1,0 +1,78 @@
+"""The native engine: predictions, templates, answers, checks and conditions without DSPy in the way.
+
+Metrics have a room of their own, `dspex_lab.native.metrics`. Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dspex_lab.native import metrics
+    from dspex_lab.native._conditions import Condition
+    from dspex_lab.native._convert import supports
+    from dspex_lab.native._filters import template_filters
+    from dspex_lab.native._parsing import Parsed, parse_as
+    from dspex_lab.native._predict import NativeCoT, NativePredict
+    from dspex_lab.native._registry import Registry
+    from dspex_lab.native._style import adapter_in_force
+    from dspex_lab.native._template import Template
+    from dspex_lab.native._transport import LMCalls, Transport, use_transport
+    from dspex_lab.native._validators import Validator, validate, validator, validators
+
+_HOME = {
+    "supports": "_convert",
+    "adapter_in_force": "_style",
+    "use_transport": "_transport",
+    "Transport": "_transport",
+    "LMCalls": "_transport",
+    "Condition": "_conditions",
+    "NativeCoT": "_predict",
+    "NativePredict": "_predict",
+    "Parsed": "_parsing",
+    "Registry": "_registry",
+    "Template": "_template",
+    "Validator": "_validators",
+    "parse_as": "_parsing",
+    "template_filters": "_filters",
+    "validate": "_validators",
+    "validator": "_validators",
+    "validators": "_validators",
+}
+
+__all__ = [
+    "Condition",
+    "LMCalls",
+    "NativeCoT",
+    "NativePredict",
+    "Parsed",
+    "Registry",
+    "Template",
+    "Transport",
+    "Validator",
+    "adapter_in_force",
+    "metrics",
+    "parse_as",
+    "supports",
+    "template_filters",
+    "use_transport",
+    "validate",
+    "validator",
+    "validators",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return importlib.import_module("dspex_lab.native.metrics")
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'dspex_lab.native' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"dspex_lab.native.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,99 @@
+"""Hands out the rows that are to run, read ahead in another thread a piece at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
+
+from dspex_lab.errors import PipelineError
+
+#: The next piece is read when so few rows are left.
+_LOW = 200
+
+
+class Todo(NamedTuple):
+    """A row that is to run; ``inputs`` is None where it is no row at all."""
+
+    row_index: int
+    row: Any
+    inputs: dict[str, Any] | None
+
+
+class Feed:
+    """The rows of a source that have no outcome yet, in order. Used on one event loop.
+
+    Args:
+        chunks: the rows; read in ``executor``, by one thread at a time.
+        take: takes a row's inputs.
+        done: says of a row's index that it need not run.
+
+    Attributes:
+        read: how many rows were read, also those that need not run.
+        problem: why the data broke off, None where it did not.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterator[list[Any]],
+        take: Callable[[Mapping[str, Any]], dict[str, Any]],
+        done: Callable[[int], bool],
+        executor: Executor,
+    ) -> None:
+        self._chunks, self._take, self._done, self._executor = chunks, take, done, executor
+        self._ready: deque[Todo] = deque()
+        self._reading: asyncio.Future[list[Todo]] | None = None
+        self._ended = False
+        self.read = 0
+        self.problem: PipelineError | None = None
+
+    async def get(self) -> Todo | None:
+        """Return the next row, None when there is none left."""
+        while not self._ready:
+            if self._ended and self._reading is None:  # the last piece may still be on its way
+                return None
+            # Several wait for one piece; where one of them is cancelled, the others still want it. Awaiting it itself would
+            # not let the loop go on where it is done and _arrived() has not been called yet.
+            await asyncio.wait([self._reading or self._begin()])
+        item = self._ready.popleft()
+        if len(self._ready) < _LOW and self._reading is None and not self._ended:
+            self._begin()
+        return item
+
+    def close(self) -> None:
+        """Let go of the file, unless a thread is still reading it: then that one does when it is done."""
+        self._ended = True
+        with contextlib.suppress(ValueError):
+            getattr(self._chunks, "close", int)()
+
+    def _begin(self) -> asyncio.Future[list[Todo]]:
+        self._reading = asyncio.get_running_loop().run_in_executor(self._executor, self._piece)
+        self._reading.add_done_callback(self._arrived)
+        return self._reading
+
+    def _arrived(self, piece: asyncio.Future[list[Todo]]) -> None:
+        self._reading = None
+        if not piece.cancelled() and piece.exception() is None:
+            self._ready.extend(piece.result())
+        else:
+            self._ended = True
+
+    def _piece(self) -> list[Todo]:
+        found: list[Todo] = []
+        while not found and not self._ended:
+            try:
+                chunk = next(self._chunks, None)
+            except PipelineError as error:
+                self.problem, chunk = error, None
+            if chunk is None:
+                self._ended = True
+                break
+            start = self.read
+            self.read += len(chunk)
+            for index, row in enumerate(chunk, start):
+                if not self._done(index):
+                    found.append(Todo(index, row, self._take(row) if isinstance(row, dict) else None))
+        return found

@@ -1,0 +1,171 @@
+"""Trying again: one policy, one loop, one deadline.
+
+The waits are stamina's (exponential with jitter, at most ``longest``). The loop is not: stamina 26.1 has no deadline
+that a wait may not pass, and its switch, its test mode and its logging hooks belong to the whole process, so that a
+user's ``stamina.set_active(False)`` would end our retries and each of our retries would print to the user's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dspex_lab.errors import ConfigurationError, PipelineError
+from dspex_lab.resilience._retryable import NEVER, retry_after, retryable
+
+T = TypeVar("T")
+#: Told before each wait: the attempt that failed (from 1), the wait in seconds, and the failure.
+Told = Callable[[int, float, BaseException], None]
+
+#: Seconds that an error's ``retry_after`` may ask for; who asks for more is not waited for.
+LONGEST_ASKED = 300.0
+
+log = logging.getLogger("dspex_lab")
+
+
+@dataclass(frozen=True)
+class Retry:
+    """When to try again, and after how long.
+
+    The wait after attempt n is ``min(longest, wait · 2ⁿ⁻¹ + random(0, jitter))`` seconds, or what the failure asks for by
+    its ``retry_after`` (up to 300 s).
+
+    Attributes:
+        attempts: how often to try in all; 1 is no retry.
+        wait: seconds before the second attempt, doubled for each after it.
+        longest: seconds that no wait of ours exceeds.
+        jitter: seconds; up to so much is added by chance, so that many who failed at once do not return at once.
+        on: which failures: exception classes, or a function of the exception; None is `retryable`. A cancellation, a
+            spent budget and a program that is wrong as written are never tried again.
+    """
+
+    attempts: int = 3
+    wait: float = 0.1
+    longest: float = 5.0
+    jitter: float = 1.0
+    on: type[Exception] | tuple[type[Exception], ...] | Callable[[BaseException], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ConfigurationError(f"Retry(attempts={self.attempts!r}): it is a whole number of 1 or more.", key="attempts")
+        for name in ("wait", "longest", "jitter"):
+            seconds = getattr(self, name)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+                raise ConfigurationError(f"Retry({name}={seconds!r}): it is a number of seconds, 0 or more.", key=name)
+        if not (self.on is None or _are_errors(self.on) or (callable(self.on) and not isinstance(self.on, type))):
+            raise ConfigurationError(
+                f"Retry(on={self.on!r}): it is an exception class, several in a tuple, or a function.", key="on"
+            )
+
+    def covers(self, error: BaseException) -> bool:
+        """Say whether ``error`` is tried again, attempts and time permitting."""
+        if not isinstance(error, Exception) or isinstance(error, NEVER):
+            return False
+        if self.on is None:
+            return retryable(error)
+        if isinstance(self.on, type | tuple):
+            return isinstance(error, self.on)
+        return bool(self.on(error))
+
+    def wait_after(
+        self,
+        attempt: int,
+        error: BaseException,
+        *,
+        deadline: float | None = None,
+        now: float = 0.0,
+        draw: Callable[[], float] = random.random,
+    ) -> float | None:
+        """Decide what follows the failure of ``attempt`` (from 1): the seconds to wait, or None to give up.
+
+        Args:
+            deadline: on the clock of ``now``; a wait that would end at it or later is not begun.
+            draw: a number from 0 to 1.
+        """
+        if attempt >= self.attempts or not self.covers(error):
+            return None
+        asked = retry_after(error)
+        if asked is not None and asked > LONGEST_ASKED:
+            return None
+        doubled = self.wait * 2.0 ** min(attempt - 1, 64)
+        seconds = min(self.longest, doubled + draw() * self.jitter) if asked is None else asked
+        return None if deadline is not None and now + seconds >= deadline else seconds
+
+
+async def retry(
+    work: Callable[[int], Awaitable[T]], policy: Retry, *, deadline: float | None = None, told: Told | None = None
+) -> T:
+    """Await ``work(attempt)`` until it succeeds or ``policy`` or the deadline ends it; the last failure is raised as it is.
+
+    Args:
+        work: called with the number of the attempt, from 1. It must be safe to do again: only idempotent work is retried.
+        deadline: seconds of ``time.monotonic()``: no attempt begins at it or later, and no wait that would reach it.
+            An attempt that runs is not cut off; that is for who set the deadline.
+        told: told before each wait; if it raises, that is logged.
+
+    Raises:
+        PipelineError: the deadline had passed before the first attempt.
+    """
+    _begin(deadline)
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await work(attempt)
+        except Exception as error:
+            seconds = policy.wait_after(attempt, error, deadline=deadline, now=time.monotonic())
+            if seconds is None:
+                raise
+            _tell(told, attempt, seconds, error)
+            last = error
+        await asyncio.sleep(seconds)
+        if _passed(deadline):  # the wait took longer than it was to
+            raise last
+
+
+def retry_sync(work: Callable[[int], T], policy: Retry, *, deadline: float | None = None, told: Told | None = None) -> T:
+    """Call ``work(attempt)`` as `retry` does, in this thread."""
+    _begin(deadline)
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return work(attempt)
+        except Exception as error:
+            seconds = policy.wait_after(attempt, error, deadline=deadline, now=time.monotonic())
+            if seconds is None:
+                raise
+            _tell(told, attempt, seconds, error)
+            last = error
+        time.sleep(seconds)
+        if _passed(deadline):
+            raise last
+
+
+def _passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def _begin(deadline: float | None) -> None:
+    if _passed(deadline):
+        raise PipelineError("The deadline passed before the first attempt.", hint="Give it more time.")
+
+
+def _tell(told: Told | None, attempt: int, seconds: float, error: BaseException) -> None:
+    if told is None:
+        return
+    try:
+        told(attempt, seconds, error)
+    except Exception:
+        log.exception("an observer of retries raised; the work goes on")
+
+
+def _are_errors(on: object) -> bool:
+    kinds = on if isinstance(on, tuple) else (on,)
+    return bool(kinds) and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
