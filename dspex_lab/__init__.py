@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         chain_of_thought,
         each,
         index,
+        load_pipeline,
         loop,
         parallel,
         pipeline,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from dspex_lab.workbench import Lab, lab
 
 _HOME = {
+    "load_pipeline": "pipelines",
     "template": "pipelines",
     "suggest": "pipelines",
     "retrieve": "pipelines",
@@ -142,6 +144,7 @@ __all__ = [
     "index",
     "lab",
     "load_ipython_extension",
+    "load_pipeline",
     "loop",
     "metric",
     "parallel",

@@ -325,7 +325,7 @@ class Lab:
             return (self.pipelines[x], {}) if x in self.pipelines else (single(as_signature(x)), {})
         own = getattr(x, "pipeline", None)
         # An optimizer such as KNNFewShot gives the program another forward(): then the program itself is the step.
-        if isinstance(own, Pipeline) and hasattr(x, "step_modules") and "forward" not in vars(x):
+        if isinstance(own, Pipeline) and hasattr(x, "step_modules") and not getattr(x, "replaced", False):
             return own, x.step_modules()
         return single(x), {}
 

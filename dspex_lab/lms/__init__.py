@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dspex_lab.lms._prices import Price, price_of, set_price
     from dspex_lab.lms._providers import is_listed
     from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, current_recorder, install
+    from dspex_lab.lms._streaming import Token
 
 _HOME = {
     "AsyncExemplarEngine": "_exemplar",
@@ -32,6 +33,7 @@ _HOME = {
     "OFFLINE_MODEL": "_make",
     "Price": "_prices",
     "Recorder": "_recording",
+    "Token": "_streaming",
     "asking_again": "_feedback",
     "current_feedback": "_feedback",
     "current_recorder": "_recording",
@@ -62,6 +64,7 @@ __all__ = [
     "Models",
     "Price",
     "Recorder",
+    "Token",
     "asking_again",
     "current_feedback",
     "current_recorder",

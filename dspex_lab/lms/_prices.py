@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from dspex_lab.errors import ConfigurationError
 
@@ -61,7 +61,7 @@ def set_price(model: str, *, input: float | None, output: float | None = None) -
             _own.pop(model, None)
         return
     for name, value in (("input", input), ("output", output)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        if not _is_sum(value):
             raise ConfigurationError(
                 f"The price {name}={value!r} of {model!r} is no sum.",
                 key=name,
@@ -87,10 +87,14 @@ def price_of(model: str) -> Price | None:
 
 def _priced(model: str, table: Mapping[str, Any]) -> tuple[float, float] | None:
     for entry in _entries(model, table):
-        prices = [entry.get(f"{side}_cost_per_token") for side in ("input", "output")]
-        if all(isinstance(p, int | float) and not isinstance(p, bool) and math.isfinite(p) and p >= 0 for p in prices):
-            return prices[0] * _MILLION, prices[1] * _MILLION
+        sent, answered = (entry.get(f"{side}_cost_per_token") for side in ("input", "output"))
+        if _is_sum(sent) and _is_sum(answered):
+            return sent * _MILLION, answered * _MILLION
     return None
+
+
+def _is_sum(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def _entries(model: str, table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 DSPy streams an LM call where the setting ``send_stream`` is there. That changes what the program does: a sync call works in
 anyio's threads only, an answer that was begun is neither retried nor asked for again in JSON, a decision is refused. Here the
 program's call stays the one it is: :func:`install_streaming` wraps ``dspy.clients.execution._engine``, which chooses the
-engine for a call, and a call that somebody watches gets the engine inside a :class:`LiveEngine`. Its ``complete`` reads the
+engine for a call, and a call that somebody watches gets the engine inside a ``LiveEngine`` (``_live_engine.py``). Its ``complete`` reads the
 engine's ``stream``, tells of each piece, and returns the assembled response. So the cache, retries, history, usage,
 callbacks, tool calls and structured output are DSPy's own, and the result is that of an unwatched run.
 
@@ -16,18 +16,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dspex_lab.events import new_id
 from dspex_lab.lms._attribution import Reader, reader_of
+from dspex_lab.lms._live_engine import live_engine
 from dspex_lab.lms._make import describe, is_simulated
 
 if TYPE_CHECKING:
-    from dspy.lm15 import Request, Response
+    pass
 
 
 class Token(NamedTuple):
@@ -209,161 +209,6 @@ def system_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     return content if isinstance(content, str) else ""
 
 
-class LiveEngine:
-    """A sync engine whose ``complete`` reads the engine's stream and tells of each piece.
-
-    The stream is read in a thread of its own, which does not keep the process from ending: an engine may stay silent for
-    ever, and a call that was abandoned must not wait for it. Such a stream is closed when its next event comes.
-    """
-
-    def __init__(self, engine: Any, live: LiveCall, provider: str | None = None) -> None:
-        self._engine = engine
-        self._live = live
-        self._provider = provider
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def complete(self, request: Request) -> Response:
-        """Answer one request as the engine would.
-
-        Raises:
-            asyncio.CancelledError: nobody watches any more.
-        """
-        self._live.begin()
-        work = _Work(functools.partial(self._read, request))
-        forget = self._live.on_close(work.abandon)
-        try:
-            response: Response = work.result()
-            return response
-        finally:
-            forget()
-
-    def _read(self, request: Request) -> Response:
-        from dspy.clients.engines.lifecycle import closing_stream
-        from dspy.clients.engines.stream_guard import checked_stream
-        from dspy.lm15 import UnsupportedFeatureError
-
-        begun = False
-        accumulated = _accumulator(request)
-        try:
-            with closing_stream(checked_stream(self._engine.stream(request), provider=self._provider)) as events:
-                for event in events:
-                    begun = True
-                    accumulated.push(event)
-                    self._live.event(event)
-            response: Response = accumulated.response()
-            return response
-        except (UnsupportedFeatureError, NotImplementedError):
-            if begun:
-                raise
-            unstreamed: Response = self._engine.complete(request)
-            return unstreamed
-
-    def stream(self, request: Request) -> Iterator[Any]:
-        """Yield the engine's own stream, and tell of it: DSPy itself streams this call (``send_stream``)."""
-        from dspy.clients.engines.lifecycle import closing_stream
-
-        self._live.begin()
-        with closing_stream(self._engine.stream(request)) as events:
-            for event in events:
-                self._live.event(event)
-                yield event
-
-
-class AsyncLiveEngine:
-    """The async half of :class:`LiveEngine`; a call that is cancelled closes the engine's stream at once."""
-
-    def __init__(self, engine: Any, live: LiveCall, provider: str | None = None) -> None:
-        self._engine = engine
-        self._live = live
-        self._provider = provider
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    async def complete(self, request: Request) -> Response:
-        """Answer one request as the engine would.
-
-        Raises:
-            asyncio.CancelledError: nobody watches any more.
-        """
-        from dspy.clients.engines.lifecycle import aclosing_stream
-        from dspy.clients.engines.stream_guard import achecked_stream
-        from dspy.lm15 import UnsupportedFeatureError
-
-        self._live.begin()
-        begun = False
-        accumulated = _accumulator(request)
-        try:
-            async with aclosing_stream(achecked_stream(self._engine.stream(request), provider=self._provider)) as events:
-                async for event in events:
-                    begun = True
-                    accumulated.push(event)
-                    self._live.event(event)
-            response: Response = accumulated.response()
-            return response
-        except (UnsupportedFeatureError, NotImplementedError):
-            if begun:
-                raise
-            unstreamed: Response = await self._engine.complete(request)
-            return unstreamed
-
-    async def stream(self, request: Request) -> AsyncIterator[Any]:
-        """Yield the engine's own stream, and tell of it: DSPy itself streams this call (``send_stream``)."""
-        from dspy.clients.engines.lifecycle import aclosing_stream
-
-        self._live.begin()
-        async with aclosing_stream(self._engine.stream(request)) as events:
-            async for event in events:
-                self._live.event(event)
-                yield event
-
-
-class _Work:
-    """Something done in a daemon thread, for which one waits until it is done or given up."""
-
-    def __init__(self, do: Callable[[], Any]) -> None:
-        self._do = do
-        self._over = threading.Event()
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._done = False
-        surroundings = contextvars.copy_context()
-        threading.Thread(target=surroundings.run, args=(self._run,), name="dspex-stream", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._value = self._do()
-        except BaseException as error:  # raised again where the result is waited for
-            self._error = error
-        self._done = True
-        self._over.set()
-
-    def abandon(self) -> None:
-        """Have :meth:`result` raise at once."""
-        self._over.set()
-
-    def result(self) -> Any:
-        """Return what was done, or raise what it raised.
-
-        Raises:
-            asyncio.CancelledError: it was given up.
-        """
-        self._over.wait()
-        if not self._done:
-            raise asyncio.CancelledError("the stream of the run was abandoned")
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-
-def _accumulator(request: Request) -> Any:
-    from dspy._vendor.lm15.result import StreamAccumulator
-
-    return StreamAccumulator(request)
-
-
 def live_call(recorder: Any, lm: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> LiveCall | None:
     """Return the call that begins, where somebody watches the run of ``recorder``; None where nobody does."""
     listen = getattr(recorder.context, "listen", None)
@@ -378,13 +223,6 @@ def enter(live: LiveCall | None) -> contextvars.Token[LiveCall | None]:
 def leave(token: contextvars.Token[LiveCall | None]) -> None:
     """Take back what :func:`enter` did."""
     _current.reset(token)
-
-
-def live_engine(engine: Any, live: LiveCall, asynchronous: bool, provider: str | None = None) -> Any:
-    """Return ``engine`` so that ``complete`` tells ``live`` of each piece; the engine itself where it cannot stream."""
-    if not callable(getattr(engine, "stream", None)):
-        return engine
-    return (AsyncLiveEngine if asynchronous else LiveEngine)(engine, live, provider)
 
 
 def install_streaming() -> None:

@@ -6,13 +6,28 @@ import re
 from typing import Any
 
 from dspex_lab.errors import ConfigurationError, DspexError, did_you_mean
-from dspex_lab.magics import _complete, _dashboard, _help, _lm, _map, _pipeline, _run, _signature, _sql, _stream
+from dspex_lab.magics import (
+    _check,
+    _complete,
+    _dashboard,
+    _help,
+    _lm,
+    _load,
+    _map,
+    _pipeline,
+    _run,
+    _save,
+    _signature,
+    _sql,
+    _stream,
+)
 from dspex_lab.magics._base import Call, Command
 
 __all__ = ["COMMANDS", "Call", "Command", "load_ipython_extension", "unload_ipython_extension"]
 
 COMMANDS: dict[str, Command] = {
-    module.COMMAND.name: module.COMMAND for module in (_signature, _pipeline, _run, _stream, _map, _sql, _lm, _dashboard, _help)
+    module.COMMAND.name: module.COMMAND
+    for module in (_signature, _pipeline, _save, _load, _check, _run, _stream, _map, _sql, _lm, _dashboard, _help)
 }
 
 _matchers: dict[int, Any] = {}

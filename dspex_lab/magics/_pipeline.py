@@ -28,7 +28,9 @@ def helpers(source: str) -> dict[str, Any]:
     import dspex_lab as dx
     from dspex_lab.pipelines import names_in
 
-    public = (n for n in dx.__all__ if not n.startswith("_") and n not in ("load_ipython_extension", "unload_ipython_extension"))
+    public = (
+        n for n in dx.__all__ if not n.startswith("_") and n not in ("load_ipython_extension", "unload_ipython_extension")
+    )
     mentioned = names_in(source)
     return {"dx": dx, "dspy": dspy, **{n: getattr(dx, n) for n in public if n in mentioned}}
 

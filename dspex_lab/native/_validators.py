@@ -1,103 +1,21 @@
 """Checks of values, such as a model's answers: small, put together freely, each says in a sentence what is wrong.
 
 A validator is called with one value and returns None, or the sentence. They know no language: words are what stands
-between spaces. ``validators`` has them by name; users register their own, as a function of the value or a function
-that makes one.
+between spaces. ``validators`` has them by name; users register their own, as a function that makes a check.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import reprlib
 from collections.abc import Callable, Container, Iterable, Sized
 from typing import Any
 from urllib.parse import urlsplit
 
-from dspex_lab.errors import ConfigurationError, PipelineError
-from dspex_lab.native._registry import Registry
+from dspex_lab.errors import ConfigurationError
+from dspex_lab.native._validator import Check, Validator, as_validator, maker, validate, validator, validators
 
-Check = Callable[[Any], str | None]
-
-#: What makes a validator, by name.
-validators: Registry[Callable[..., Any]] = Registry("validator")
-
-
-class Validator:
-    """A check of one value, with the name and arguments it was made with.
-
-    Args:
-        name: its name in the registry.
-        arguments: what it was made with.
-        check: takes a value, returns None where it is good, else what is wrong. May also return a bool.
-    """
-
-    __slots__ = ("arguments", "check", "name")
-
-    def __init__(self, name: str, arguments: str, check: Callable[[Any], Any]) -> None:
-        self.name, self.arguments, self.check = name, arguments, check
-
-    def __call__(self, value: Any) -> str | None:
-        """Return None where ``value`` is good, else a sentence saying what is wrong.
-
-        Raises:
-            PipelineError: the check itself failed or returned neither None, a bool nor a text.
-        """
-        try:
-            said = self.check(value)
-        except Exception as error:
-            raise PipelineError(f"The validator {self!r} failed on {reprlib.repr(value)}: {error}") from error
-        if said is None or said is True:
-            return None
-        if said is False:
-            return f"{reprlib.repr(value)} does not pass {self!r}."
-        if isinstance(said, str):
-            return said
-        raise PipelineError(
-            f"The validator {self!r} returned {type(said).__name__}.", hint="Return None, a bool, or what is wrong as a text."
-        )
-
-    def __repr__(self) -> str:
-        return f"{self.name}({self.arguments})"
-
-
-def validate(value: Any, *checks: Check) -> list[str]:
-    """Return what is wrong with ``value`` by each of ``checks``, in their order; an empty list where it is good."""
-    found = (_as_validator(check)(value) for check in checks)
-    return [sentence for sentence in found if sentence is not None]
-
-
-def validator(name: str, *args: Any, **kwargs: Any) -> Validator:
-    """Make the validator registered as ``name``: ``validator("max_words", 50)``.
-
-    Raises:
-        ConfigurationError: there is none of that name, or the arguments do not fit.
-    """
-    maker = validators.get(name)
-    try:
-        made = maker(*args, **kwargs)
-    except TypeError as error:
-        raise ConfigurationError(f"The validator {name!r} cannot be made: {error}.", key=name) from error
-    return _as_validator(made)
-
-
-def _as_validator(check: Callable[[Any], Any]) -> Validator:
-    if isinstance(check, Validator):
-        return check
-    if not callable(check):
-        raise ConfigurationError(f"A validator is a function of one value, not {check!r}.", key="validator")
-    return Validator(getattr(check, "__name__", type(check).__name__), "", check)
-
-
-def _maker(function: Callable[..., Check]) -> Callable[..., Validator]:
-    """Register what makes a check, and have it make `Validator`s."""
-
-    @functools.wraps(function)
-    def make(*args: Any, **kwargs: Any) -> Validator:
-        shown = [repr(a) for a in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
-        return Validator(function.__name__, ", ".join(shown), function(*args, **kwargs))
-
-    return validators.register(function.__name__, make)
+__all__ = ["Check", "Validator", "validate", "validator", "validators"]
 
 
 def _bad(name: str, message: str) -> ConfigurationError:
@@ -112,7 +30,7 @@ def _not_collection(value: Any) -> str:
     return f"It is no text or collection but {type(value).__name__}."
 
 
-@_maker
+@maker
 def length(minimum: int | None = None, maximum: int | None = None) -> Check:
     """The length of a text in characters, or of a collection in items, is within these, both included."""
     if minimum is None and maximum is None:
@@ -131,7 +49,7 @@ def length(minimum: int | None = None, maximum: int | None = None) -> Check:
     return check
 
 
-@_maker
+@maker
 def min_words(count: int) -> Check:
     """A text has at least this many words."""
 
@@ -144,7 +62,7 @@ def min_words(count: int) -> Check:
     return check
 
 
-@_maker
+@maker
 def max_words(count: int) -> Check:
     """A text has at most this many words."""
 
@@ -157,7 +75,7 @@ def max_words(count: int) -> Check:
     return check
 
 
-@_maker
+@maker
 def max_lines(count: int) -> Check:
     """A text has at most this many lines."""
 
@@ -170,7 +88,7 @@ def max_lines(count: int) -> Check:
     return check
 
 
-@_maker
+@maker
 def matches(pattern: str) -> Check:
     """A whole text fits a regular expression.
 
@@ -201,7 +119,7 @@ def matches(pattern: str) -> Check:
     return check
 
 
-@_maker
+@maker
 def one_of(*choices: Any, ignore_case: bool = False) -> Check:
     """The value is one of ``choices``; with ``ignore_case``, texts are compared without it."""
     if not choices:
@@ -221,7 +139,7 @@ def one_of(*choices: Any, ignore_case: bool = False) -> Check:
     return check
 
 
-@_maker
+@maker
 def between(low: Any = None, high: Any = None) -> Check:
     """The value is from ``low`` to ``high``, both included; either may be left out. NaN is between nothing."""
     if low is None and high is None:
@@ -240,7 +158,7 @@ def between(low: Any = None, high: Any = None) -> Check:
     return check
 
 
-@_maker
+@maker
 def not_empty() -> Check:
     """The value is not None, and no text of spaces or empty collection."""
 
@@ -253,7 +171,7 @@ def not_empty() -> Check:
     return check
 
 
-@_maker
+@maker
 def contains(*parts: Any, ignore_case: bool = False) -> Check:
     """A text has each of these in it, or a collection each of these items."""
 
@@ -266,7 +184,7 @@ def contains(*parts: Any, ignore_case: bool = False) -> Check:
     return check
 
 
-@_maker
+@maker
 def not_contains(*parts: Any, ignore_case: bool = False) -> Check:
     """A text has none of these in it, or a collection none of these items."""
 
@@ -291,7 +209,7 @@ def _has(value: Any, part: Any, ignore_case: bool) -> bool:
         return False
 
 
-@_maker
+@maker
 def starts_with(*starts: str) -> Check:
     """A text begins with one of these."""
 
@@ -303,7 +221,7 @@ def starts_with(*starts: str) -> Check:
     return check
 
 
-@_maker
+@maker
 def ends_with(*ends: str) -> Check:
     """A text ends with one of these."""
 
@@ -315,7 +233,7 @@ def ends_with(*ends: str) -> Check:
     return check
 
 
-@_maker
+@maker
 def unique() -> Check:
     """No item of a collection is there twice."""
 
@@ -338,7 +256,7 @@ def unique() -> Check:
     return check
 
 
-@_maker
+@maker
 def is_json(kind: Any = None) -> Check:
     """A text is JSON as it stands; with ``kind``, a value of that type.
 
@@ -369,7 +287,7 @@ def is_json(kind: Any = None) -> Check:
     return check
 
 
-@_maker
+@maker
 def is_url(schemes: tuple[str, ...] | list[str] = ("https", "http")) -> Check:
     """A text is an address with one of ``schemes`` and a host, and nothing else. Nothing is asked of the network."""
 
@@ -388,10 +306,10 @@ def is_url(schemes: tuple[str, ...] | list[str] = ("https", "http")) -> Check:
     return check
 
 
-@_maker
+@maker
 def every(*checks: Check) -> Check:
     """Each item of a collection passes all of ``checks``."""
-    inner = [_as_validator(check) for check in checks]
+    inner = [as_validator(check) for check in checks]
 
     def check(value: Any) -> str | None:
         if not isinstance(value, Iterable):
@@ -406,12 +324,12 @@ def every(*checks: Check) -> Check:
     return check
 
 
-@_maker
+@maker
 def either(*checks: Check) -> Check:
     """The value passes at least one of ``checks``."""
     if not checks:
         raise _bad("either", "give at least one validator.")
-    inner = [_as_validator(check) for check in checks]
+    inner = [as_validator(check) for check in checks]
 
     def check(value: Any) -> str | None:
         said = [one(value) for one in inner]
@@ -420,7 +338,7 @@ def either(*checks: Check) -> Check:
     return check
 
 
-@_maker
+@maker
 def satisfies(test: Callable[[Any], Any], otherwise: str) -> Check:
     """``test`` of the value is true; ``otherwise`` is the sentence where it is not."""
 

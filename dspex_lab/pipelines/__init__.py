@@ -10,9 +10,10 @@ from dspex_lab.pipelines._module import current_runner
 from dspex_lab.pipelines._modules import is_dspy_module
 from dspex_lab.pipelines._pipeline import Pipeline, pipeline, single
 from dspex_lab.pipelines._result import Result, StepOutcome, describe, status_of
+from dspex_lab.pipelines._run_stream import AsyncRunStream, RunStream
 from dspex_lab.pipelines._runner import Runner
 from dspex_lab.pipelines._step import Operation, Step, as_signature, chain_of_thought, predict, step
-from dspex_lab.pipelines._stream import AsyncRunStream, Hub, RunStream, StreamEvent
+from dspex_lab.pipelines._stream import Hub, StreamEvent
 from dspex_lab.pipelines.dryrun import CheckReport, Surroundings
 from dspex_lab.pipelines.files import compute, load_pipeline, read_fields, same, save, to_python, transform
 from dspex_lab.pipelines.kinds import (

@@ -14,6 +14,7 @@ from dspex_lab.pipelines._graph import Graph, build
 from dspex_lab.pipelines._graph_view import GraphView, graph_of
 from dspex_lab.pipelines._modules import facts_of
 from dspex_lab.pipelines._step import Step, as_step, label, step_shape
+from dspex_lab.signatures import why_not
 
 if TYPE_CHECKING:
     from dspex_lab.pipelines.dryrun import CheckReport, Surroundings
@@ -69,9 +70,6 @@ class Pipeline:
         return any(_may_ask(s) for s in self.steps.values())
 
     def _refuse_clashes(self) -> None:
-        from dspex_lab import signatures
-
-        why_not = getattr(signatures, "why_not", lambda produced, wanted: None)
         names = [n for n, _, _ in self.nodes]
         for node in self.structure.nodes:
             for field, (_, producer) in node.reads.items():
@@ -201,6 +199,11 @@ class Pipeline:
         """
         from dspex_lab.pipelines._module import with_modules
 
+        if getattr(program, "replaced", False):
+            raise PipelineError(
+                f"An optimizer put another forward() around the steps of {self.name!r}, which no step could hold.",
+                hint="Run the program itself, or make it a step: dx.step(program).",
+            )
         modules = getattr(program, "step_modules", None)
         found = modules() if callable(modules) else {}
         if not callable(modules) or {n.partition(".")[0] for n in found} - set(self.steps):

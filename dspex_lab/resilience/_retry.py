@@ -1,13 +1,11 @@
-"""Trying again: one policy, one loop, one deadline.
+"""Trying again, by stamina: it counts, waits and is switched off where a user's tests say ``stamina.set_active(False)``.
 
-The waits are stamina's (exponential with jitter, at most ``longest``). The loop is not: stamina 26.1 has no deadline
-that a wait may not pass, and its switch, its test mode and its logging hooks belong to the whole process, so that a
-user's ``stamina.set_active(False)`` would end our retries and each of our retries would print to the user's log.
+Whether and after how long is decided here and given to stamina as its backoff hook, because of stamina 26.1 alone a wait
+may pass the deadline, and an error's ``retry_after`` is not seen.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import random
@@ -112,40 +110,67 @@ async def retry(
     Raises:
         PipelineError: the deadline had passed before the first attempt.
     """
-    _begin(deadline)
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return await work(attempt)
-        except Exception as error:
-            seconds = policy.wait_after(attempt, error, deadline=deadline, now=time.monotonic())
-            if seconds is None:
-                raise
-            _tell(told, attempt, seconds, error)
-            last = error
-        await asyncio.sleep(seconds)
-        if _passed(deadline):  # the wait took longer than it was to
-            raise last
+    import stamina
+
+    tries = _Tries(policy, deadline, told)
+
+    @stamina.retry(on=tries.decide, attempts=policy.attempts, timeout=None)
+    async def one() -> T:
+        return await work(tries.begin())
+
+    return await one()
 
 
 def retry_sync(work: Callable[[int], T], policy: Retry, *, deadline: float | None = None, told: Told | None = None) -> T:
     """Call ``work(attempt)`` as `retry` does, in this thread."""
-    _begin(deadline)
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return work(attempt)
-        except Exception as error:
-            seconds = policy.wait_after(attempt, error, deadline=deadline, now=time.monotonic())
-            if seconds is None:
-                raise
-            _tell(told, attempt, seconds, error)
-            last = error
-        time.sleep(seconds)
-        if _passed(deadline):
-            raise last
+    import stamina
+
+    tries = _Tries(policy, deadline, told)
+
+    @stamina.retry(on=tries.decide, attempts=policy.attempts, timeout=None)
+    def one() -> T:
+        return work(tries.begin())
+
+    return one()
+
+
+class _Tries:
+    """The tries of one piece of work, as stamina asks about them."""
+
+    def __init__(self, policy: Retry, deadline: float | None, told: Told | None) -> None:
+        _begin(deadline)
+        _quiet()
+        self.policy, self.deadline, self.told = policy, deadline, told
+        self.number = 0
+        self.last: Exception | None = None
+
+    def begin(self) -> int:
+        """Return the number of the try that begins, from 1; raise the last failure where the wait outlasted the deadline."""
+        if self.last is not None and _passed(self.deadline):
+            self.number = self.policy.attempts
+            raise self.last
+        self.number += 1
+        return self.number
+
+    def decide(self, error: Exception) -> float | bool:
+        """Return the seconds to wait after a failure, or False to give up."""
+        seconds = self.policy.wait_after(self.number, error, deadline=self.deadline, now=time.monotonic())
+        if seconds is None:
+            return False
+        self.last = error
+        _tell(self.told, self.number, seconds, error)
+        return float(seconds)
+
+
+def _of_others(record: logging.LogRecord) -> bool:
+    return not str(record.__dict__.get("stamina.callable", "")).startswith("dspex_lab.")
+
+
+def _quiet() -> None:
+    """Keep stamina's log lines of our retries back: each one is an event already. Those of the user's own are let through."""
+    logger = logging.getLogger("stamina")
+    if _of_others not in logger.filters:
+        logger.addFilter(_of_others)
 
 
 def _passed(deadline: float | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.clients.cache import Cache
 from dspy.lm15 import (
     Message,
     Response,
@@ -29,8 +30,15 @@ from dspy.lm15 import (
 
 from dspex_lab.events import LMCall
 from dspex_lab.lms import CONTEXT_KEY, Recorder, install
-from dspex_lab.lms._streaming import LiveEngine, Token, install_streaming, system_of
+from dspex_lab.lms._live_engine import LiveEngine
+from dspex_lab.lms._streaming import Token, install_streaming, system_of
 from dspex_lab.testing import Streams, scripted_lm
+
+
+@pytest.fixture(autouse=True)
+def _cache_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache on the disk has a connection for each thread, which Python 3.13 misses when the thread ends."""
+    monkeypatch.setattr(dspy, "cache", Cache(False, True, disk_cache_dir=""))
 
 
 class Watch:

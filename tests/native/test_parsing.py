@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import json
+import sys
 import typing
 import uuid
 from collections.abc import Mapping, Sequence
@@ -303,7 +304,8 @@ def test_a_type_that_pydantic_does_not_know_is_refused() -> None:
     class Selfish(typing.TypedDict):
         inner: Selfish
 
-    for kind in (Own, list[Own], "NoSuchType", Selfish):
+    # From 3.12 Pydantic reads what is made of itself.
+    for kind in (Own, list[Own], "NoSuchType", *((Selfish,) if sys.version_info < (3, 12) else ())):
         with pytest.raises(PipelineError, match=r"An answer cannot be read as .*Take a type that Pydantic validates"):
             parse_as("x", kind)
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex_lab.errors import ConfigurationError, PipelineError
-from dspex_lab.native import Validator, validate, validator, validators
-from dspex_lab.native._validators import (
+from dspex_lab.native import (
+    Validator,
     between,
     contains,
     either,
@@ -32,6 +32,9 @@ from dspex_lab.native._validators import (
     satisfies,
     starts_with,
     unique,
+    validate,
+    validator,
+    validators,
 )
 
 

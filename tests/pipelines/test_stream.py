@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import dspy
 import pytest
+from dspy.clients.cache import Cache
 from dspy.lm15 import ServerError
 
 import dspex_lab as dx
@@ -19,6 +20,12 @@ from dspex_lab.testing import Gate, Streams, scripted_lm
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
 ANSWER = {"answer": "one two three", "score": 3}
+
+
+@pytest.fixture(autouse=True)
+def _cache_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache on the disk has a connection for each thread, which Python 3.13 misses when the thread ends."""
+    monkeypatch.setattr(dspy, "cache", Cache(False, True, disk_cache_dir=""))
 
 
 def named(adapter: Any) -> str:
@@ -449,7 +456,3 @@ def test_a_step_on_a_pool_is_told_of_without_tokens(monkeypatch: pytest.MonkeyPa
             assert [e.kind for e in await gather(lab.astream(made, text="x"))] == [e.kind for e in events]
 
         asyncio.run(go())
-
-
-#: For type checkers of users' code: a stream is what a for loop takes.
-_: Callable[..., Iterator[StreamEvent]] = dx.Lab.stream

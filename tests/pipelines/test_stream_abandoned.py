@@ -15,10 +15,17 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.clients.cache import Cache
 
 import dspex_lab as dx
-from dspex_lab.pipelines import Hub, RunStream, StreamEvent, _stream
+from dspex_lab.pipelines import Hub, RunStream, StreamEvent, _run_stream
 from dspex_lab.testing import Gate, Streams, scripted_lm
+
+
+@pytest.fixture(autouse=True)
+def _cache_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache on the disk has a connection for each thread, which Python 3.13 misses when the thread ends."""
+    monkeypatch.setattr(dspy, "cache", Cache(False, True, disk_cache_dir=""))
 
 
 class Held:
@@ -321,7 +328,7 @@ def test_a_lab_closed_before_a_stream_begins_is_told() -> None:
 
 
 def test_a_loop_that_is_closed_before_a_run_begins_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_stream, "_WATCH", 0.01)
+    monkeypatch.setattr(_run_stream, "_WATCH", 0.01)
 
     class Gone:
         """A Lab's loop that is closed after it took the run, and before it began it."""
@@ -347,7 +354,7 @@ def test_a_loop_that_is_closed_before_a_run_begins_is_noticed(monkeypatch: pytes
 def test_the_end_of_the_process_ends_what_is_under_way(held: Held) -> None:
     events = held.lab.stream(held.pipeline(), question="x")
     until_token(events)
-    _stream._abandon_all()
+    _run_stream._abandon_all()
     assert list(events) == []
     held.check()
 
@@ -356,14 +363,14 @@ def test_the_end_of_the_process_ends_what_is_under_way(held: Held) -> None:
 def test_a_forked_child_leaves_the_runs_to_its_parent(held: Held) -> None:
     with held.lab.stream(held.pipeline(), question="x") as events:
         until_token(events)
-        assert len(_stream._under_way) == 1
+        assert len(_run_stream._under_way) == 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is the point
             child = os.fork()
         if child == 0:
-            os._exit(len(_stream._under_way))
+            os._exit(len(_run_stream._under_way))
         assert os.waitpid(child, 0)[1] == 0
-        assert len(_stream._under_way) == 1
+        assert len(_run_stream._under_way) == 1
     held.check()
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import stamina
+import tenacity.nap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,7 +70,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(_retry, "time", clock)
-    monkeypatch.setattr(_retry, "asyncio", types.SimpleNamespace(sleep=clock.asleep))
+    # Where stamina sleeps: its own function on a loop, tenacity's otherwise.
+    monkeypatch.setattr(stamina._core, "_smart_sleep", clock.asleep)
+    monkeypatch.setattr(tenacity.nap, "time", types.SimpleNamespace(sleep=lambda seconds: clock.sleep(seconds)))
     return clock
 
 
@@ -277,3 +281,26 @@ def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
 def test_a_policy_is_a_value() -> None:
     assert Retry(2) == Retry(attempts=2)
     assert len({Retry(2), Retry(2), Retry(3)}) == 2
+
+
+def test_a_users_tests_can_switch_retries_off(run: Runner) -> None:
+    stamina.set_active(False)
+    try:
+        work = Flaky(OSError("x"))
+        with pytest.raises(OSError, match="x"):
+            run(work, AT_ONCE)
+        assert work.attempts == [1]
+    finally:
+        stamina.set_active(True)
+
+
+def test_the_log_lines_of_a_users_own_retries_are_let_through(caplog: pytest.LogCaptureFixture) -> None:
+    retry_sync(Flaky(OSError("x")), AT_ONCE)
+    work = Flaky(OSError("x"))
+
+    @stamina.retry(on=OSError, attempts=2, wait_initial=0, wait_max=0, wait_jitter=0)
+    def theirs() -> str:
+        return work(1)
+
+    assert theirs() == "done"
+    assert [r.name for r in caplog.records] == ["stamina"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspex_lab.errors import DspexError, PipelineError, did_you_mean
 from dspex_lab.lms import describe, is_listed, is_simulated, make_lm
@@ -16,6 +16,9 @@ from dspex_lab.pipelines.dryrun import _reach, _shape
 from dspex_lab.pipelines.dryrun._cost import Estimate, Measured
 from dspex_lab.pipelines.dryrun._report import CheckReport, Connection, Finding
 from dspex_lab.store import Store, calls_by_step, seconds_by_step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: How bad a finding is, in the order in which they are told.
 _ORDER = ("error", "warning", "note")
@@ -103,9 +106,9 @@ def _of_places(pipeline: Pipeline, place: Surroundings) -> list[Finding]:
         if item.pool is not None and place.pools is not None and item.pool not in place.pools:
             near = did_you_mean(item.pool, place.pools)
             found.append(Finding("error", path, f"there is no pool {item.pool!r}.{near}"))
-        if isinstance(item.target, Operation) and place.implementations is not None:
-            if not place.implementations(item.target):
-                found.append(Finding("error", path, f"nothing carries out the operation {item.target.name!r}"))
+        able = place.implementations if isinstance(item.target, Operation) else None
+        if able is not None and not able(item.target):
+            found.append(Finding("error", path, f"nothing carries out the operation {item.target.name!r}"))
     return found
 
 
@@ -150,16 +153,21 @@ def _of_models(pipeline: Pipeline, place: Surroundings) -> list[Finding]:
 def _measured(pipeline: Pipeline, place: Surroundings) -> dict[str, list[Measured]]:
     found: dict[str, list[Measured]] = {}
     if place.store is not None:
-        for row in calls_by_step(place.store, pipeline.name).itertuples():
-            told = (_number(row.prompt_tokens), _number(row.completion_tokens), _number(row.cost))
-            found.setdefault(row.step, []).append(Measured(row.model, row.executions, row.least, row.most, *told))
+        for row in _rows(calls_by_step(place.store, pipeline.name)):
+            told = [_number(row[n]) for n in ("prompt_tokens", "completion_tokens", "cost")]
+            seen = Measured(row["model"], row["executions"], row["least"], row["most"], *told)
+            found.setdefault(row["step"], []).append(seen)
     return found
 
 
 def _seconds(pipeline: Pipeline, place: Surroundings) -> dict[str, float]:
     if place.store is None:
         return {}
-    return {row.step: float(row.seconds) for row in seconds_by_step(place.store, pipeline.name).itertuples()}
+    return {row["step"]: float(row["seconds"]) for row in _rows(seconds_by_step(place.store, pipeline.name))}
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _number(value: Any) -> float | None:

@@ -126,7 +126,7 @@ class Carrier:
         if "<locals>" in function.__qualname__ and function.__closure__:
             raise PipelineError(
                 f"The function {name!r} was made inside another one and uses values of it.",
-                hint="Define it on its own, with def.",
+                hint="Define it on its own.",
             )
         try:
             source = as_definition(dedented(inspect.getsource(function)))
@@ -183,9 +183,8 @@ class Carrier:
             return True
         if type(value) in _BY_REPR:
             self.imports |= {_BY_REPR[type(value)]} - {""}
-            self.definitions.append(
-                f"{name} = {value!r}".replace("'", '"') if '"' not in repr(value) else f"{name} = {value!r}"
-            )
+            said = repr(value)
+            self.definitions.append(f"{name} = {said if chr(34) in said else said.replace(chr(39), chr(34))}")
             return True
         return is_dspy_module(value) and self._module(name, value)
 
@@ -195,11 +194,7 @@ class Carrier:
             tree = rendered({"steps": {}, "module": write_module(module, Writer())})["module"]
         except DspexError:
             return False
-        if (
-            tree.keys() - {"module", "signature", "demos", "config"}
-            or "signature" not in tree
-            or type(tree["module"]) is not str
-        ):
+        if tree.keys() - {"module", "signature", "demos", "config"} or "signature" not in tree:
             return False
         predictor = module.predict if hasattr(module, "predict") else module
         if not is_literal(tree.get("demos", [])):

@@ -228,10 +228,8 @@ def _read_loop(read: StepReader) -> Any:
     until, going = read.get("until"), read.get("while")
     if (until is None) == (going is None):
         raise read.fail("until", "or while says when a loop ends; one of them is needed.")
-    if until is not None:
-        test = read.condition(until)
-    else:
-        test = read.condition(Node({"not": going}, going.line, going.column))  # type: ignore[union-attr]
+    node = until or Node({"not": going}, going.line, going.column)  # type: ignore[union-attr]
+    test = read.condition(node)
     return Loop(read.step("do"), test, read.number("limit", 10))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from dspex_lab.errors import PipelineError
 from dspex_lab.pipelines._pipeline import Pipeline
+from dspex_lab.pipelines.files._loader import MAX_STEPS, Loader
 from dspex_lab.pipelines.files._nodes import MAX_CHARACTERS, Document, Node, read
-from dspex_lab.pipelines.files._reader import MAX_STEPS, Loader
 from dspex_lab.pipelines.files._refs import Allowed
 from dspex_lab.pipelines.files._writer import Writer, rendered
 from dspex_lab.pipelines.files._yaml import written

@@ -8,7 +8,7 @@ from dspex_lab.lms import OFFLINE_MODEL, make_lm
 from dspex_lab.pipelines.files._nodes import Node
 
 if TYPE_CHECKING:
-    from dspex_lab.pipelines.files._reader import Loader
+    from dspex_lab.pipelines.files._loader import Loader
     from dspex_lab.pipelines.files._writer import Writer
 
 #: Settings of calls that a file may hold.

@@ -93,6 +93,15 @@ def resolve(text: str) -> Any:
     return text
 
 
+#: Marks an error that points into a file already.
+_PLACED = "_points_into_a_file"
+
+
+def is_placed(error: DspexError) -> bool:
+    """Say whether an error points into a file already."""
+    return _PLACED in vars(error)
+
+
 class Document:
     """The text of one file, for errors that point into it.
 
@@ -117,12 +126,13 @@ class Document:
         made = PipelineError(where + message, hint=hint)
         made.at(self.text, line, column)
         made.__cause__ = cause
+        vars(made)[_PLACED] = True
         return made
 
     def within(self, node: Node, error: DspexError, what: str = "") -> PipelineError:
         """Return an error that was found in the text of ``node`` as one of the file."""
         line, column = node.line, node.column
-        message = re.sub(r"^(Line \d+, column \d+|Column \d+): ", "", error.message)
+        message = re.sub(r"^(Line \d+, column \d+|Column \d+)(: | of )", "", error.message)
         if error.line is not None and isinstance(node.value, str) and error.text is not None:
             line, column = self._inside(node, error.line, error.column or 1)
         step = getattr(error, "step", None)
@@ -163,7 +173,10 @@ def read(document: Document) -> Node:
     try:
         return _Composer(document, events).whole()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        marks = [error.problem_mark, error.context_mark]
+        if "end of stream" in (error.problem or ""):
+            marks.reverse()  # where the text began that has no end
+        mark = marks[0] or marks[1]
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         said = " ".join(part for part in (error.context, error.problem) if part)
         raise document.at(line, column, f"this is no YAML: {said}.", _advice(said)) from None

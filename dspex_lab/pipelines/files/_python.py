@@ -12,7 +12,7 @@ from dspex_lab.pipelines._cell import Cell, cell_of
 from dspex_lab.pipelines._pipeline import Pipeline
 from dspex_lab.pipelines.files._carry import Carrier
 from dspex_lab.pipelines.files._load import handed_in, to_yaml
-from dspex_lab.pipelines.files._source import WIDTH, binds, block, dedented, indented, literal, loads, renamed
+from dspex_lab.pipelines.files._source import WIDTH, binds, block, dedented, indented, literal, read_before, renamed
 
 _MAIN = '''\
 def main(arguments: list[str]) -> int:
@@ -53,10 +53,7 @@ def to_python(pipeline: Pipeline, file_name: str | None = None, *, cells: Iterab
     for name, module in (("json", _module("json")), ("sys", sys), ("dx", _module("dspex_lab"))):
         carrier.carry(name, module, "the file")
     cell = cell_of(pipeline)
-    if cell is not None:
-        body = _from_cell(pipeline, cell, carrier)
-    else:
-        body = _from_yaml(pipeline, carrier)
+    body = _from_cell(pipeline, cell, carrier) if cell is not None else _from_yaml(pipeline, carrier)
     builder = _free(pipeline.name if pipeline.name.isidentifier() else "make", carrier.names | {"main", "read_fields"})
     called = f'def {builder}() -> dx.Pipeline:\n    """Return the pipeline."""\n{body}'
     parts = [_docstring(pipeline, file_name), _imports(carrier.imports)]
@@ -120,20 +117,11 @@ def _from_cell(pipeline: Pipeline, cell: Cell, carrier: Carrier) -> str:
     carrier.uses_of(source, cell.names, f"the pipeline {pipeline.name}")
     tree = ast.parse(source)
     bound = set().union(*(binds(node) for node in tree.body))
-    clashing = _read_before_bound(tree, bound)
-    new = {name: _other(name, bound | carrier.names) for name in clashing}
+    new = {name: _other(name, bound | carrier.names) for name in read_before(tree, bound)}
     if new:
         source = renamed(source, new)
     steps = [f"        {name}={new.get(name, name)},\n" for name in pipeline.steps]
     return f"{indented(source)}\n    return dx.pipeline(\n        {literal(pipeline.name)},\n{''.join(steps)}    )"
-
-
-def _read_before_bound(tree: ast.Module, bound: set[str]) -> list[str]:
-    early, so_far = dict[str, None](), set[str]()
-    for node in tree.body:
-        early.update((n.id, None) for n in loads(node) if n.id in bound and n.id not in so_far)
-        so_far |= binds(node)
-    return list(early)
 
 
 def _other(name: str, taken: set[str]) -> str:

@@ -29,9 +29,9 @@ def same(one: Pipeline, other: Pipeline) -> list[str]:
         before, after = (repr(p.defaults[name]) if name in p.defaults else None for p in (one, other))
         if not (before and after and alike(one.defaults[name], other.defaults[name])) and before != after:
             found.append(_told("the default of " + repr(name), before, after))
-    for what, before, after in (("inputs", one.inputs, other.inputs), ("outputs", one.outputs, other.outputs)):
-        if list(before) != list(after) and found:
-            found.append(f"{what}: {', '.join(before) or 'none'} → {', '.join(after) or 'none'}")
+    for what, was, now in (("inputs", one.inputs, other.inputs), ("outputs", one.outputs, other.outputs)):
+        if list(was) != list(now) and found:
+            found.append(f"{what}: {', '.join(was) or 'none'} → {', '.join(now) or 'none'}")
     return found
 
 

@@ -12,6 +12,7 @@ from dspex_lab.pipelines._pipeline import Pipeline
 from dspex_lab.pipelines.files._load import handed_in, to_yaml, write_file
 from dspex_lab.pipelines.files._python import to_python
 
+_WAYS = "Give another name, or overwrite=True (%dspex save ... --overwrite)."
 _MARK = re.compile(r"# Saved by dspex_lab \(([0-9a-f]{16})\)")
 
 
@@ -53,8 +54,6 @@ def _refuse_to_lose(path: Path) -> None:
         first, rest = "", ""
     mark = _MARK.match(first)
     if mark is None:
-        raise PipelineError(
-            f"{path} is there already, and was not saved by dspex_lab.", hint="Give another name, or --overwrite."
-        )
+        raise PipelineError(f"{path} is there already, and was not saved by dspex_lab.", hint=_WAYS)
     if mark[1] != _digest(rest):
-        raise PipelineError(f"{path} was changed since it was saved.", hint="Give another name, or --overwrite.")
+        raise PipelineError(f"{path} was changed since it was saved.", hint=_WAYS)

@@ -58,9 +58,10 @@ def quoted(text: str) -> str:
 
 def block(text: str) -> str:
     """Return a text of several lines between triple quotes, or quoted on one line where that cannot be."""
-    for sign in ('"""', "'''"):
-        if "\n" in text and "\\" not in text and sign not in text and text.isprintable() | ("\n" in text):
-            if not text.endswith(sign[0]) and not any(ord(c) < 32 and c != "\n" for c in text):
+    lines = text.split("\n")
+    if len(lines) > 1 and "\\" not in text and all(line.isprintable() for line in lines):
+        for sign in ('"""', "'''"):
+            if sign not in text and not text.endswith(sign[0]):
                 return f"{sign}{text}{sign}"
     return quoted(text)
 
@@ -100,10 +101,9 @@ def uses(source: str) -> set[str]:
     bound = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
     found = {s.get_name() for s in top.get_symbols() if s.is_referenced() and s.get_name() not in bound}
     for table in _inner(top):
-        found |= {
-            s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced() and s.get_name() not in bound
-        }
-    return found | _read_before(ast.parse(source), bound)
+        around = {s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced()}
+        found |= around - bound
+    return found | set(read_before(ast.parse(source), bound))
 
 
 def _inner(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
@@ -112,13 +112,13 @@ def _inner(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
         yield from _inner(child)
 
 
-def _read_before(tree: ast.Module, bound: set[str]) -> set[str]:
-    """Return the names that are read before they are bound, as in ``tidy = step(tidy)``."""
-    early, so_far = set[str](), set[str]()
+def read_before(tree: ast.Module, bound: set[str]) -> list[str]:
+    """Return the names of ``bound`` that are read before they are bound, as in ``tidy = step(tidy)``."""
+    early, so_far = dict[str, None](), set[str]()
     for node in tree.body:
-        early |= {n.id for n in loads(node) if n.id in bound and n.id not in so_far}
+        early.update((n.id, None) for n in loads(node) if n.id in bound and n.id not in so_far)
         so_far |= binds(node)
-    return early
+    return list(early)
 
 
 def loads(node: ast.AST) -> Iterator[ast.Name]:

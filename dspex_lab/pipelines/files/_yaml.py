@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 from dspex_lab.pipelines.files._nodes import resolve
+
+#: What YAML 1.1 takes for the end of a line, and YAML 1.2 does not, or the other way round.
+_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
 
 
 def written(data: Any) -> str:
@@ -32,7 +36,9 @@ def _dumper() -> Any:
 
     def text(dumper: Any, value: str) -> Any:
         style = None
-        if "\n" in value and value.strip() and not value[0].isspace():
+        if _BREAKS.search(value):
+            style = '"'
+        elif "\n" in value and value.strip() and not value[0].isspace():
             style = "|"
         elif not isinstance(_resolved(value), str):
             style = "'"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Rows that are in memory at once.
-_PIECE = 5_000
+_PIECE = 2_000
 #: An object with more different keys than this is kept as text, not as a column for each key.
 _MOST_KEYS = 64
 

@@ -76,18 +76,23 @@ class Feed:
 
     def _arrived(self, piece: asyncio.Future[list[Todo]]) -> None:
         self._reading = None
-        if not piece.cancelled() and piece.exception() is None:
+        if not piece.cancelled():
             self._ready.extend(piece.result())
-        else:
-            self._ended = True
+
+    def _unread(self, error: Exception) -> PipelineError:
+        problem = PipelineError(
+            f"The data cannot be read beyond row {self.read:,}: {type(error).__name__}: {error}.", hint="Is its disk there?"
+        )
+        problem.__cause__ = error
+        return problem
 
     def _piece(self) -> list[Todo]:
         found: list[Todo] = []
         while not found and not self._ended:
             try:
                 chunk = next(self._chunks, None)
-            except PipelineError as error:
-                self.problem, chunk = error, None
+            except Exception as error:
+                chunk, self.problem = None, error if isinstance(error, PipelineError) else self._unread(error)
             if chunk is None:
                 self._ended = True
                 break

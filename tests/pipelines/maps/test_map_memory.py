@@ -1,0 +1,55 @@
+"""A map into a file holds some rows at a time, whatever their number."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: Maps over ROWS rows and prints what Python held at its highest, once with a few rows and once with many.
+MAPPER = """
+import sys, tracemalloc
+import dspex_lab as dx
+
+def rows(count):
+    for n in range(count):
+        yield {"n": n, "text": f"message {n} " + 200 * "x"}
+
+def parquet(count):
+    import pyarrow as pa, pyarrow.parquet as pq
+    with pq.ParquetWriter("rows.parquet", pa.schema([("n", pa.int64()), ("text", pa.string())])) as writer:
+        for start in range(0, count, 5_000):
+            table = [{"n": n, "text": f"message {n} " + 200 * "x"} for n in range(start, start + 5_000)]
+            writer.write_table(pa.Table.from_pylist(table))
+    return "rows.parquet"
+
+def work(n: int, text: str) -> int:
+    if n % 500 == 0:
+        lab.store.flush()  # its queue is bounded too, but far beyond what is looked for here
+    return len(text)
+
+kind, ending = sys.argv[1:]
+with dx.Lab("lab.duckdb") as lab:
+    lab.map(work, rows(2_000), out="warm." + ending)
+    highest = []
+    for count in (6_000, 24_000):
+        data = rows(count) if kind == "rows" else parquet(count)
+        tracemalloc.start()
+        lab.map(work, data, out=f"out{count}.{ending}")
+        highest.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    print(*highest)
+"""
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("rows", "jsonl"), ("parquet", "parquet")])
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, kind: str, ending: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAPPER, kind, ending], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    few, many = map(int, done.stdout.split())
+    # 18,000 rows more, of 220 characters each, are 4 MB as text alone, and 20 MB as rows in Python.
+    assert many < few + 18_000 * 150, (few, many)
