@@ -3,9 +3,9 @@
 DSPy streams an LM call where the setting ``send_stream`` is there. That changes what the program does: a sync call works in
 anyio's threads only, an answer that was begun is neither retried nor asked for again in JSON, a decision is refused. Here the
 program's call stays the one it is: :func:`install_streaming` wraps ``dspy.clients.execution._engine``, which chooses the
-engine for a call, and a call that somebody watches gets the engine inside a ``LiveEngine`` (``_live_engine.py``). Its ``complete`` reads the
-engine's ``stream``, tells of each piece, and returns the assembled response. So the cache, retries, history, usage,
-callbacks, tool calls and structured output are DSPy's own, and the result is that of an unwatched run.
+engine for a call, and a call that somebody watches gets the engine inside a ``LiveEngine`` (``_live_engine.py``). Its
+``complete`` reads the engine's ``stream``, tells of each piece, and returns the assembled response. So the cache, retries,
+history, usage, callbacks, tool calls and structured output are DSPy's own, and the result is that of an unwatched run.
 
 What cannot be streamed (several candidates, log probabilities, an engine without ``stream``, an LM class with a ``forward``
 of its own, what DSPy sends through LiteLLM, an answer from the cache) is told of when it is there, in one token a field.
@@ -19,15 +19,12 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from dspex_lab.events import new_id
 from dspex_lab.lms._attribution import Reader, reader_of
 from dspex_lab.lms._live_engine import live_engine
 from dspex_lab.lms._make import describe, is_simulated
-
-if TYPE_CHECKING:
-    pass
 
 
 class Token(NamedTuple):

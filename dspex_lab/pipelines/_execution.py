@@ -81,7 +81,7 @@ class StepRun:
         if context.bus.watched:
             context.event("step.start", self.span_id, self.name)
         if context.listen is not None:
-            context.listen(StreamEvent("step.start", self.name, time=started))
+            self._listen_start(context.listen, started)
         try:
             if context.checkpoint is not None or item.guarded or context.deadline is not None:
                 outputs = await self._guarded(inputs)
@@ -159,6 +159,10 @@ class StepRun:
         name = next((n for kind, n in kinds if isinstance(problem, kind)), fallback)
         self.context.event(name, self.span_id, self.name, error=describe(problem))
 
+    def _listen_start(self, listen: Callable[[StreamEvent], None], now: float) -> None:
+        data = {"kind": self.item.kind, "outputs": list(self.shape.outputs), "attempt": self.attempt}
+        listen(StreamEvent("step.start", self.name, time=now, data=data))
+
     def _listen(self, listen: Callable[[StreamEvent], None], status: str, seconds: float, outputs: Mapping[str, Any]) -> None:
         now = time.time()
         for field in self.shape.outputs:
@@ -215,6 +219,9 @@ class StepRun:
 
         async def one(attempt: int) -> Mapping[str, Any]:
             self.attempt, self.degraded = attempt, None
+            if attempt > 1 and self.context.listen is not None:
+                # Whoever watches may throw away what came of the try before.
+                self._listen_start(self.context.listen, time.time())
             return await self._limited(inputs)
 
         def told(attempt: int, wait: float, error: BaseException) -> None:

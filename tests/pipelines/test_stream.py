@@ -15,7 +15,7 @@ from dspy.lm15 import ServerError
 import dspex_lab as dx
 from dspex_lab.lms._streaming import Token
 from dspex_lab.pipelines import Hub, StreamEvent
-from dspex_lab.pipelines.kinds._template import template
+from dspex_lab.pipelines import template
 from dspex_lab.testing import Gate, Streams, scripted_lm
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]

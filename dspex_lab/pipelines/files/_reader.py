@@ -108,6 +108,8 @@ class StepReader:
 
     def condition(self, node: Node) -> Any:
         """Return a condition: a text, or the function that ``{function: NAME}`` names; ``all``, ``any``, ``not`` join some."""
+        if isinstance(node.value, bool):
+            return str(node.value)
         if not isinstance(node.value, dict):
             return self.loader.as_text(node, "the condition")
         if len(node.value) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex_lab.errors import ConfigurationError, did_you_mean
+from dspex_lab.pipelines._modules import is_dspy_module
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -163,6 +165,8 @@ def alike(one: Any, other: Any) -> bool:
         return _same_class(one, other)
     if isinstance(one, functools.partial):
         return alike(one.func, other.func) and one.args == other.args and one.keywords == other.keywords
+    if is_dspy_module(one):
+        return alike(type(one), type(other))  # what it has learned is compared by its predictors
     if isinstance(one, types.MethodType):
         return alike(one.__func__, other.__func__) and alike(one.__self__, other.__self__)
     return _equal(one, other)
@@ -208,6 +212,14 @@ def _code(code: types.CodeType) -> tuple[Any, ...]:
 
 _NOISE = frozenset({"__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl"})
 
+#: What ``dataclasses`` writes into a class from its fields.
+_GENERATED = frozenset(
+    f"__{name}__"
+    for name in (
+        "dataclass_fields dataclass_params match_args doc init repr eq setattr delattr hash getstate setstate replace lt le gt ge"
+    ).split()
+)
+
 
 def _same_class(one: type, other: type) -> bool:
     if (one.__qualname__, one.__module__) != (other.__qualname__, other.__module__):
@@ -218,14 +230,25 @@ def _same_class(one: type, other: type) -> bool:
         return _equal(_schema(one), _schema(other))
     if len(getattr(one, "__members__", ())) or len(getattr(other, "__members__", ())):
         return [(m.name, m.value) for m in one] == [(m.name, m.value) for m in other]  # type: ignore[attr-defined]
-    mine, theirs = ({k: v for k, v in vars(c).items() if k not in _NOISE} for c in (one, other))
+    if dataclasses.is_dataclass(one) and not _same_fields(one, other):
+        return False
+    made = _GENERATED if dataclasses.is_dataclass(one) else frozenset[str]()
+    mine, theirs = ({k: v for k, v in vars(c).items() if k not in _NOISE | made} for c in (one, other))
     return mine.keys() == theirs.keys() and all(_same_member(mine[k], theirs[k]) for k in mine)
+
+
+def _same_fields(one: Any, other: Any) -> bool:
+    sides = [dataclasses.fields(c) for c in (one, other)]
+    told = [
+        [(f.name, f.kw_only, f.init, _Alike(f.type), _Alike(f.default), _Alike(f.default_factory)) for f in s] for s in sides
+    ]
+    return told[0] == told[1]
 
 
 def _same_member(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(alike(one[k], other[k]) for k in one)
-    if hasattr(one, "__objclass__") or type(one).__module__ == "dataclasses":  # slots, and what dataclasses keeps
+    if isinstance(one, types.MemberDescriptorType):
         return type(one) is type(other)
     return alike(one, other)
 

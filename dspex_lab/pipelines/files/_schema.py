@@ -147,18 +147,24 @@ SCHEMA: Final[dict[str, Any]] = {
         "step": {
             "anyOf": [
                 {"type": "string", "description": "a function's name, or a template with {{ fields }}"},
-                *({"$ref": f"#/$defs/{name}"} for name in TYPES),
                 {
                     "type": "object",
-                    "description": "a function, template or module without a type, or a type of the user's own",
-                    "properties": {"type": {"not": {"enum": list(TYPES)}}},
+                    "description": "a step; without a type it has a function, a template or a module",
                     "anyOf": [{"required": [key]} for key in ("type", "function", "template", "module")],
+                    # Not one of many: a reader looks at the type first, and then at that type's keys alone.
+                    "allOf": [
+                        {
+                            "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
+                            "then": {"$ref": f"#/$defs/{name}"},
+                        }
+                        for name in TYPES
+                    ],
                 },
             ]
         },
         "condition": {
             "anyOf": [
-                _TEXT,
+                {"type": ["string", "boolean"]},
                 {
                     "type": "object",
                     "properties": {

@@ -363,7 +363,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         load_pipeline(tmp_path / "iner.yaml")
     with pytest.raises(PipelineError, match=r"there is no file 'iner.yaml'. Did you mean 'inner.yaml'"):
         load_pipeline(write(tmp_path, "outer.yaml", nested("iner.yaml")))
-    with pytest.raises(PipelineError, match="neither a .yaml file nor the text of one"):
+    with pytest.raises(PipelineError, match=r"neither a .yaml file nor the text of one"):
         load_pipeline("support")
     with pytest.raises(PipelineError, match=r"There is no file"):
         load_pipeline(tmp_path / "nowhere" / "x.yaml")
