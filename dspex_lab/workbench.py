@@ -405,6 +405,13 @@ class Lab:
             PipelineError, ConfigurationError, StoreError: what is wrong; nothing was run.
         """
         chosen = options or RunOptions()
+        if chosen.checkpoint is not None:
+            raise ConfigurationError(
+                "A map needs no checkpoint: each row is recorded as it ends.",
+                key="checkpoint",
+                actual=chosen.checkpoint,
+                hint="Go on with resume=True, or by the same call with the same out=.",
+            )
         pipeline, modules = self._resolve(x, chosen)
         width = self.config.concurrency if concurrency is None else concurrency
         return self._maps.plan(pipeline, modules, data, MapOptions(width, out, resume, retry_failed, overwrite), chosen)

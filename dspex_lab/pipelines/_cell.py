@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import linecache
 import weakref
 from dataclasses import dataclass
@@ -66,11 +67,12 @@ def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> P
         try:
             exec(compile(ast.Module([node], []), filename, "exec"), scope)  # noqa: S102 - it is the user's own cell
         except Exception as error:
+            place = _place(error, filename, node)
             if getattr(error, "line", None) is None and isinstance(error, PipelineError | SignatureError):
-                raise error.at(source, node.lineno, node.col_offset + 1) from error.__cause__
+                raise error.at(source, *place) from error.__cause__
             near = did_you_mean(error.name or "", _public(scope)) if isinstance(error, NameError) else ""
             raise PipelineError(f"The pipeline {name!r}: {type(error).__name__}: {error}{near and '.' + near}").at(
-                source, node.lineno, node.col_offset + 1
+                source, *place
             ) from error
         if target is not None and not target.startswith("_"):
             if target in steps:
@@ -82,6 +84,19 @@ def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> P
     made = _located(name, steps, lines, source)
     _cells[made] = Cell(source, {n: namespace[n] for n in names_in(source) if n in namespace})
     return made
+
+
+def _place(error: BaseException, filename: str, node: ast.stmt) -> tuple[int, int]:
+    """Return the line and column of a statement that the error came from, by its traceback: it may be many lines long."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename == filename and code.co_name == "<module>":
+            line, _, column, _ = next(itertools.islice(code.co_positions(), trace.tb_lasti // 2, None))
+            if line is not None and column is not None:
+                return line, column + 1
+        trace = trace.tb_next
+    return node.lineno, node.col_offset + 1
 
 
 def _public(scope: dict[str, Any]) -> list[str]:
@@ -112,7 +127,8 @@ def _located(name: str, steps: dict[str, Any], lines: dict[str, tuple[int, int]]
         current = None
         return Pipeline(name, **made)
     except PipelineError as error:
-        place = lines.get(error.step or current or "")
+        # The step it names may be one inside that of the cell.
+        place = lines.get(current or (error.step or "").partition(".")[0])
         if place and error.line is None:
             error.at(source, *place)
         raise

@@ -110,7 +110,7 @@ class RunContext:
 
     Args:
         owner: the id of the Lab it runs in.
-        run_id: the run's id; ``span_id`` is the span of the whole run.
+        run_id: the run's id, and that of the span of the whole run (``span_id``).
         bus: takes each record; asked in the thread in which something happens.
         executor: where sync code runs.
         decide: the router.

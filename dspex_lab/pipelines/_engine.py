@@ -63,7 +63,10 @@ class _Walk:
         "alive",
         "context",
         "ended",
+        "halted",
+        "home",
         "loop",
+        "mixed",
         "nodes",
         "outcomes",
         "parent",
@@ -91,9 +94,12 @@ class _Walk:
                 self.values[slot] = inputs[field]
         self.waiting = list(self.structure.counts)
         watched = context.bus.watched or context.listen or context.checkpoint or context.wait or context.deadline is not None
-        self.quick = pipeline.quick if parent is None and not watched else (False,) * len(self.nodes)
+        short = parent is None and not watched
+        self.quick = pipeline.quick if short else (False,) * len(self.nodes)
+        self.mixed = short and pipeline.mixed
         self.tasks: list[asyncio.Task[None]] = []
         self.alive = 0
+        self.halted = False
         self.ended: asyncio.Future[None] | None = None
         self.problem: BaseException | None = None
 
@@ -103,24 +109,28 @@ class _Walk:
             for index in structure.order:
                 await (self._quick(index) if self.quick[index] else self._step(index))
             return
-        self.loop = asyncio.get_running_loop()
+        self.loop, self.home = asyncio.get_running_loop(), asyncio.current_task()
         first, *others = structure.first
         for index in others:
             self._branch(index)
         self.alive += 1
         try:
             await self._chain(first)
-            if self.alive:
+            if self.alive and self.problem is None:
                 self.ended = self.loop.create_future()
                 await self.ended
+            if self.problem is not None:
+                raise self.problem
         except BaseException:
-            # Seldom more than a cancelled run; nothing of it may be left running.
+            # Seldom more than a cancelled run; nothing of it may be left running, nor begin.
+            self.waiting[:] = [-1] * len(self.waiting)
             for task in self.tasks:
                 task.cancel()
             await asyncio.gather(*self.tasks, return_exceptions=True)
+            if self.halted and self.home is not None and self.problem is not None:
+                self.home.uncancel()
+                raise self.problem from None
             raise
-        if self.problem is not None:
-            raise self.problem
 
     def _branch(self, index: int) -> None:
         """Begin a chain in a task of its own; lighter than a TaskGroup, as only a cancelled run ends one early."""
@@ -143,7 +153,10 @@ class _Walk:
                         else:
                             self._branch(fed)
         except BaseException as problem:
-            self.problem = self.problem or problem
+            if self.problem is None:
+                self.problem = problem
+                if self.ended is None and self.home is not None and asyncio.current_task() is not self.home:
+                    self.halted = self.home.cancel()
             raise
         finally:
             self.alive -= 1
@@ -163,11 +176,13 @@ class _Walk:
             outputs = {shape.whole or name: value} if shape.loose else checked(name, shape, split_result(name, shape, value))
         except BaseException as problem:
             work = StepRun(name, item, shape, context, span_id=span_id)
+            work.implementation = shape.label
             try:
                 outcome = await work.failed(given, problem, started, clock)
             except BaseException:
                 self.outcomes[name] = StepOutcome(name, "cancelled")
                 raise
+            context.begin()  # a fallback was entered as a step of its own
             self._keep(index, outcome)
             return
         seconds = time.perf_counter() - clock
@@ -209,10 +224,12 @@ class _Walk:
         except BaseException:
             self.outcomes[name] = StepOutcome(name, "cancelled", work.kept, parts=work.parts)
             raise
+        if self.mixed:
+            self.context.begin()  # for the quick ones that follow in this task
         self._keep(index, outcome)
 
     def _keep(self, index: int, outcome: StepOutcome) -> None:
-        self.outcomes[outcome.name] = outcome
+        self.outcomes[self.nodes[index][0]] = outcome
         outputs, goes_on = outcome.outputs, outcome.status == "failed" and outcome.on_error == "continue"
         for field, slot in self.structure.writes[index]:
             if field in outputs:

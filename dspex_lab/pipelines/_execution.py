@@ -8,7 +8,7 @@ import inspect
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from dspex_lab.errors import LMError, PipelineError, PoolError
 from dspex_lab.events import Span, new_id
@@ -20,6 +20,11 @@ from dspex_lab.pipelines._remote import Errand, RemoteTarget, Reply, active_trac
 from dspex_lab.pipelines._result import StepOutcome, describe
 from dspex_lab.pipelines._step import Step, step_shape
 from dspex_lab.pipelines._stream import StreamEvent
+
+T = TypeVar("T")
+
+#: Seconds that the fallback of a step has where the run's deadline leaves it less.
+_GRACE = 1.0
 
 
 class StepRun:
@@ -87,6 +92,8 @@ class StepRun:
                 outputs = await self._guarded(inputs)
             else:
                 outputs = await item.how.run(self, item, inputs)
+            if not self.shape.outputs.keys() <= outputs.keys():
+                raise self._lacking(outputs)
         except BaseException as problem:
             return await self.failed(inputs, problem, started, clock)
         return self._ended("complete" if self.degraded is None else "partial", outputs, None, started, clock)
@@ -97,14 +104,23 @@ class StepRun:
         Args:
             started: when the step began, in seconds since the epoch; ``clock`` is the same by ``time.perf_counter()``.
         """
-        if _ends_the_run(problem, self.context):
-            self._tell(started, time.perf_counter() - clock, "cancelled", "cancelled")
-            raise problem
-        status, error, outputs = "failed", problem, {f: v for f, v in self.kept.items() if f in self.shape.outputs}
-        self._tell_error(problem)
-        if self.item.on_error == "fallback":
-            status, outputs, error = await self._fall_back(inputs, problem)
-        return self._ended(status, outputs, error, started, clock)
+        if not _ends_the_run(problem, self.context):
+            status, error, outputs = "failed", problem, {f: v for f, v in self.kept.items() if f in self.shape.outputs}
+            self._tell_error(problem)
+            try:
+                if self.item.on_error == "fallback":
+                    status, outputs, error = await self._fall_back(inputs, problem)
+                return self._ended(status, outputs, error, started, clock)
+            except BaseException as stop:
+                problem = stop
+        self._tell(started, time.perf_counter() - clock, "cancelled", "cancelled")
+        raise problem
+
+    def _lacking(self, outputs: Mapping[str, Any]) -> PipelineError:
+        missing = ", ".join(repr(f) for f in self.shape.outputs if f not in outputs)
+        return PipelineError(
+            f"Step {self.name!r} gave no {missing}.", step=self.name, hint=f"Correct run() of the kind {self.item.kind!r}."
+        )
 
     def _ended(
         self, status: str, outputs: Mapping[str, Any], error: BaseException | None, started: float, clock: float
@@ -181,13 +197,14 @@ class StepRun:
         checkpoint = self.context.checkpoint
         if checkpoint is None:
             return await self._cached(inputs)
-        kept = checkpoint.load(self.path, self.item, inputs, self.shape)
-        if kept is not None:
+        entry = checkpoint.entry(self.name, self.path, self.item, inputs, self.shape)
+        if entry.kept is not None:
             self.implementation = "checkpoint"
-            return kept
+            self.event("checkpoint.load", name=checkpoint.name)
+            return entry.kept
         outputs = await self._cached(inputs)
         if self.degraded is None:
-            checkpoint.save(self.path, self.item, inputs, outputs, self.shape)
+            entry.save(outputs)
         return outputs
 
     async def _cached(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -218,7 +235,7 @@ class StepRun:
         from dspex_lab.resilience import Retry, retry
 
         async def one(attempt: int) -> Mapping[str, Any]:
-            self.attempt, self.degraded = attempt, None
+            self.attempt, self.degraded, self.parts, self.kept = attempt, None, {}, {}
             if attempt > 1 and self.context.listen is not None:
                 # Whoever watches may throw away what came of the try before.
                 self._listen_start(self.context.listen, time.time())
@@ -243,17 +260,20 @@ class StepRun:
         if self.item.pool is not None:
             # The pool ends the worker at the limit; waiting for a worker counts against the deadline all the same.
             limit = self.context.remaining(None)
+        own = self.item.timeout is not None and limit == self.item.timeout
+        what = f"Step {self.name!r} did not finish within {'its timeout' if own else 'what was left of the deadline'}"
+        return await self._within(limit, what, self._work(inputs))
+
+    async def _within(self, limit: float, what: str, work: Awaitable[T]) -> T:
         clock = asyncio.timeout(limit)
         try:
             async with clock:
-                return await self._work(inputs)
+                return await work
         except TimeoutError as error:
             if not clock.expired():
                 raise
-            own = self.item.timeout is not None and limit == self.item.timeout
             raise PipelineError(
-                f"Step {self.name!r} did not finish within {'its timeout' if own else 'what was left of the deadline'} "
-                f"({limit:.3g} s).",
+                f"{what} ({limit:.3g} s).",
                 step=self.name,
                 hint="Give it more time, or make it async or pool= so that it can be stopped.",
             ) from error
@@ -263,14 +283,19 @@ class StepRun:
 
     async def _fall_back(self, inputs: Mapping[str, Any], problem: BaseException) -> tuple[str, dict[str, Any], BaseException]:
         fallback = self.item.fallback
+        left = self.context.remaining(None)
         try:
             if callable(fallback):
-                outputs = await self.carry_out("fallback", fallback, None, inputs)
+                work = self.carry_out("fallback", fallback, None, inputs)
+                what = f"The fallback of step {self.name!r} did not finish within what was left of the deadline"
+                outputs = await (work if left is None else self._within(max(left, _GRACE), what, work))
             else:
                 outputs = constant_outputs(self.name, self.shape, fallback)
             self.implementation = "fallback"
             return "fallback", outputs, problem
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if _ends_the_run(error, self.context):
+                raise
             error.__cause__ = problem
             return "failed", {}, error
 
@@ -378,9 +403,9 @@ class StepRun:
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         if self.context.wait is not None:
-            return work()
+            return _called(work)
         surroundings = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self.context.executor, surroundings.run, work)
+        return await asyncio.get_running_loop().run_in_executor(self.context.executor, surroundings.run, _called, work)
 
     async def _on_pool(self, name: str, target: Any, inputs: Mapping[str, Any], module: bool) -> Any:
         context = self.context
@@ -439,6 +464,14 @@ def _ends_the_run(problem: BaseException, context: RunContext) -> bool:
     if isinstance(problem, KeyboardInterrupt):
         return context.wait is not None
     return not isinstance(problem, Exception | SystemExit)
+
+
+def _called(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except StopIteration as error:
+        # No future can carry it: whoever waits for that would wait for ever.
+        raise RuntimeError("the function raised StopIteration") from error
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:

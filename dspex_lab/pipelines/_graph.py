@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dspex_lab.errors import PipelineError
@@ -77,12 +78,12 @@ def build(shapes: Mapping[str, Shape], replacing: frozenset[str] = frozenset()) 
 
     def version(field: str, reader: int) -> Slot:
         given = producers.get(field, [])
-        before = [p for p in given if p < reader]
-        if before:
-            return (field, before[-1])
-        after = [p for p in given if p > reader]
-        if after and names[after[0]] not in replacing:
-            return (field, after[0])
+        place = bisect_left(given, reader)
+        if place:
+            return (field, given[place - 1])
+        after = next((p for p in given[:2] if p != reader), None)
+        if after is not None and names[after] not in replacing:
+            return (field, after)
         return (field, -1)
 
     nodes, inputs = [], dict[str, None]()
@@ -102,9 +103,13 @@ def build(shapes: Mapping[str, Shape], replacing: frozenset[str] = frozenset()) 
         needs = frozenset(p for _, p in reads.values() if p >= 0)
         nodes.append(Node(index, name, reads, needs))
     _refuse_cycles(nodes, names)
-    feeds = tuple(tuple(n.index for n in nodes if index in n.needs) for index in range(len(nodes)))
+    followers: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for needed in node.needs:
+            followers[needed].append(node.index)
+    feeds = tuple(map(tuple, followers))
     last = {field: (field, given[-1]) for field, given in producers.items()}
-    order = _only_order(nodes)
+    order = _only_order(nodes, feeds)
     slots: dict[Slot, int] = {}
     for field in inputs:
         slots[field, -1] = len(slots)
@@ -127,12 +132,8 @@ def build(shapes: Mapping[str, Shape], replacing: frozenset[str] = frozenset()) 
     )
 
 
-def _only_order(nodes: list[Node]) -> tuple[int, ...] | None:
+def _only_order(nodes: list[Node], feeds: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:
     """Return the order of the steps if only one is possible, each waiting for the one before it, else None."""
-    followers: dict[int, list[int]] = {}
-    for node in nodes:
-        for needed in node.needs:
-            followers.setdefault(needed, []).append(node.index)
     counts = [len(node.needs) for node in nodes]
     order: list[int] = []
     ready = [node.index for node in nodes if not node.needs]
@@ -140,7 +141,7 @@ def _only_order(nodes: list[Node]) -> tuple[int, ...] | None:
         current = ready[0]
         order.append(current)
         ready = []
-        for fed in followers.get(current, ()):
+        for fed in feeds[current]:
             counts[fed] -= 1
             if counts[fed] == 0:
                 ready.append(fed)
@@ -149,27 +150,28 @@ def _only_order(nodes: list[Node]) -> tuple[int, ...] | None:
 
 def _refuse_cycles(nodes: list[Node], names: list[str]) -> None:
     done: set[int] = set()
-    path: list[int] = []
-
-    def visit(index: int) -> None:
-        if index in done:
-            return
-        if index in path:
-            circle = [*path[path.index(index) :], index]
-            fields = [next(f for f, s in nodes[b].reads.items() if s[1] == a) for a, b in zip(circle[1:], circle, strict=False)]
-            story = "; ".join(
-                f"{names[b]!r} needs {f!r} from {names[a]!r}" for a, b, f in zip(circle[1:], circle, fields, strict=False)
-            )
-            raise PipelineError(
-                f"The steps {' → '.join(repr(names[i]) for i in circle)} wait for each other: {story}.",
-                step=names[index],
-                hint="Rename one of these fields or take one of the steps out of the circle.",
-            )
-        path.append(index)
-        for needed in sorted(nodes[index].needs):
-            visit(needed)
-        path.pop()
-        done.add(index)
-
     for node in nodes:
-        visit(node.index)
+        # The way taken so far, and what is still to be looked at from each step on it; a long chain is no deep recursion.
+        path: dict[int, Iterator[int]] = {} if node.index in done else {node.index: iter(sorted(node.needs))}
+        while path:
+            index = next(reversed(path))
+            needed = next(path[index], None)
+            if needed is None:
+                done.add(index)
+                del path[index]
+            elif needed in path:
+                way = list(path)
+                raise _circle(nodes, names, [*way[way.index(needed) :], needed])
+            elif needed not in done:
+                path[needed] = iter(sorted(nodes[needed].needs))
+
+
+def _circle(nodes: list[Node], names: list[str], circle: list[int]) -> PipelineError:
+    pairs = list(zip(circle[1:], circle, strict=False))
+    fields = [next(f for f, s in nodes[b].reads.items() if s[1] == a) for a, b in pairs]
+    story = "; ".join(f"{names[b]!r} needs {f!r} from {names[a]!r}" for (a, b), f in zip(pairs, fields, strict=True))
+    return PipelineError(
+        f"The steps {' → '.join(repr(names[i]) for i in circle)} wait for each other: {story}.",
+        step=names[circle[-1]],
+        hint="Rename one of these fields or take one of the steps out of the circle.",
+    )

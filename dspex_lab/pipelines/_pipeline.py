@@ -42,6 +42,11 @@ class Pipeline:
         if not steps:
             raise PipelineError(f"The pipeline {name!r} has no steps.", hint="Give at least one: step_name=function.")
         self.name = name
+        odd = next((n for n in steps if not n.isidentifier()), None)
+        if odd is not None:
+            raise PipelineError(
+                f"The pipeline {name!r}: {odd!r} is no name of a step.", step=odd, hint="Use letters, digits and underscores."
+            )
         self.steps: dict[str, Step] = {n: as_step(value, n) for n, value in steps.items()}
         self.shapes: dict[str, Shape] = {n: step_shape(n, s) for n, s in self.steps.items()}
         for n, s in self.steps.items():
@@ -51,13 +56,19 @@ class Pipeline:
         self.structure: Graph = build(self.shapes, replacing)
         self.nodes = tuple((n, s, self.shapes[n]) for n, s in self.steps.items())
         #: Which steps are async functions with nothing around them; the engine has a shorter way for these.
-        self.quick = tuple(s.kind == "native" and s.bare and facts_of(s.target).awaited for s in self.steps.values())
+        self.quick = tuple(_is_quick(s) for s in self.steps.values())
+        self.mixed = any(self.quick) and not all(self.quick)
         self._refuse_clashes()
         self.defaults: dict[str, Any] = {}
+        #: For each input the steps that read it, with what each declares.
+        self._readers: dict[str, list[tuple[str, StepField]]] = {f: [] for f in self.structure.inputs}
+        for node in self.structure.nodes:
+            for field, (_, producer) in node.reads.items():
+                if producer < 0:
+                    self._readers[field].append((node.name, self.shapes[node.name].inputs[field]))
         self.inputs: dict[str, StepField] = {f: self._input(f) for f in self.structure.inputs}
-        self.outputs: dict[str, StepField] = {
-            f: next(s.outputs[f] for s in reversed(self.shapes.values()) if f in s.outputs) for f in self.structure.last
-        }
+        shapes = list(self.shapes.values())
+        self.outputs: dict[str, StepField] = {f: shapes[i].outputs[f] for f, (_, i) in self.structure.last.items()}
 
     @property
     def plain(self) -> bool:
@@ -84,12 +95,8 @@ class Pipeline:
                         hint="Correct one of the types, or put a step between them.",
                     )
 
-    def _readers(self, field: str) -> list[tuple[str, StepField]]:
-        """Return the steps that read ``field`` as an input of the pipeline, with what each declares."""
-        return [(n.name, self.shapes[n.name].inputs[field]) for n in self.structure.nodes if n.reads.get(field) == (field, -1)]
-
     def _input(self, field: str) -> StepField:
-        declared = [d for _, d in self._readers(field)]
+        declared = [d for _, d in self._readers[field]]
         kind = next((d.type for d in declared if d.type is not Any), Any)
         return StepField(field, kind, any(d.required for d in declared))
 
@@ -132,7 +139,7 @@ class Pipeline:
             if name in inputs:
                 problems.extend(self._misfit(name, inputs[name]))
             elif declared.required:
-                readers = ", ".join(repr(s) for s, d in self._readers(name) if d.required)
+                readers = ", ".join(repr(s) for s, d in self._readers[name] if d.required)
                 near = did_you_mean(name, [k for k in inputs if k not in self.inputs])
                 problems.append(f"input {name!r} ({type_name(declared.type)}) is missing; step {readers} needs it.{near}")
         for name in inputs:
@@ -149,7 +156,7 @@ class Pipeline:
 
     def _misfit(self, name: str, value: Any) -> list[str]:
         out = []
-        for reader, declared in self._readers(name):
+        for reader, declared in self._readers[name]:
             why = misfit(declared.type, value)
             if why is not None:
                 out.append(f"input {name!r} does not fit step {reader!r}: {why}")
@@ -258,3 +265,11 @@ def single(value: Any, name: str | None = None) -> Pipeline:
 def _may_ask(item: Step) -> bool:
     calls = item.how.asks(item)
     return calls is None or calls[1] > 0 or any(_may_ask(part) for part in item.how.parts(item).values())
+
+
+def _is_quick(item: Step) -> bool:
+    """Say whether it is an async function with nothing around it; one that uses DSPy is given DSPy's settings first."""
+    if item.kind != "native" or not item.bare:
+        return False
+    facts = facts_of(item.target)
+    return facts.awaited and not facts.acall and not facts.names_dspy

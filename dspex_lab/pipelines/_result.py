@@ -91,16 +91,22 @@ class Result:
         if self.status == "complete":
             return self
         failed = next((s for s in self.steps.values() if s.error is not None), None)
-        step, cause = (failed.name, failed.error) if failed else (None, None)
+        short = failed or next((s for s in self.steps.values() if s.status == "partial"), None)
+        step, cause = (short.name, short.error) if short else (None, None)
         kept = [s.name for s in self.steps.values() if s.status == "complete"]
-        what = cause.message if isinstance(cause, DspexError) else describe(cause)
-        error = PipelineError(
-            f"Run {self.run_id} ended {self.status}: step {step!r} failed: {what}",
+        if short is None:
+            what = "it was stopped"
+        elif cause is None:
+            what = f"step {step!r} gave less than wanted: {short.note}"
+        else:
+            what = failure_of(step or "", cause)
+        hint = getattr(cause, "hint", None)
+        raise PipelineError(
+            f"Run {self.run_id} ended {self.status}: {what}",
             step=step,
             outcomes=self.steps,
-            hint=f"Kept: the outputs of {', '.join(map(repr, kept))}." if kept else getattr(cause, "hint", None),
-        )
-        raise error from cause
+            hint=f"Kept: the outputs of {', '.join(map(repr, kept))}." if kept else hint,
+        ) from cause
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{n}={_clip(v, 80)}" for n, v in self.outputs.items())
@@ -150,33 +156,48 @@ def describe(error: BaseException | None) -> str:
     return str(error) if isinstance(error, DspexError) else f"{type(error).__name__}: {error}"
 
 
+def message_of(error: BaseException | None) -> str:
+    """Return an error as :func:`describe` does, without what is to be done about it."""
+    return error.message if isinstance(error, DspexError) else describe(error)
+
+
+def failure_of(step: str, cause: BaseException | None) -> str:
+    """Return what is said of a step that failed by ``cause``; one that names the step, or one in it, says it all itself."""
+    what = message_of(cause)
+    inner = getattr(cause, "step", None)
+    named = isinstance(inner, str) and (inner + ".").startswith(step + ".") and what.startswith(f"Step {inner!r}")
+    return what if named else f"step {step!r} failed: {what}"
+
+
 def _clip(value: Any, limit: int = 400) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def status_of(outcomes: Mapping[str, StepOutcome]) -> Status:
-    """Return ``complete`` if every step is, ``failed`` if none gave anything, else ``partial``."""
+    """Return ``complete`` if every step is, ``failed`` if none gave anything (a failed one may: see ``Work.kept``), else ``partial``."""
     states = [o.status for o in outcomes.values()]
     if states and all(s == "complete" for s in states):
         return "complete"
-    return "partial" if any(s in ("complete", "fallback", "partial") for s in states) else "failed"
+    gave = any(o.status in ("complete", "fallback", "partial") or o.outputs for o in outcomes.values())
+    return "partial" if gave else "failed"
 
 
 def collect(pipeline: Pipeline, outcomes: Mapping[str, StepOutcome], *, lost: bool = False) -> dict[str, Any]:
     """Return the fields that came of a pipeline's steps, in order of definition.
 
+    A field is what the last step that gives it gave: where that one failed, an earlier version does not stand in for it.
+
     Args:
         lost: a field of a failed step that says ``on_error="continue"`` is there as None.
     """
     outputs: dict[str, Any] = {}
-    for name, _, shape in pipeline.nodes:
-        outcome = outcomes.get(name)
+    nodes = pipeline.nodes
+    for field, (_, producer) in pipeline.structure.last.items():
+        outcome = outcomes.get(nodes[producer][0])
         if outcome is not None:
-            given = outcome.outputs
-            for f in shape.outputs:
-                if f in given:
-                    outputs[f] = given[f]
-                elif lost and outcome.status == "failed" and outcome.on_error == "continue":
-                    outputs[f] = None
+            if field in outcome.outputs:
+                outputs[field] = outcome.outputs[field]
+            elif lost and outcome.status == "failed" and outcome.on_error == "continue":
+                outputs[field] = None
     return outputs

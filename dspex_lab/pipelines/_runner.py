@@ -21,7 +21,8 @@ from dspex_lab.pipelines._stream import StreamEvent
 if TYPE_CHECKING:
     pass
 
-_DONE = ("complete", "partial", "failed")
+#: Of a step that a cancelled run did not come to.
+_NEVER = StepOutcome("", "skipped")
 
 
 class Runner:
@@ -94,23 +95,25 @@ class Runner:
         context = self._context(modules, options, outer[0] if outer else None)
         context.wait = self.wait if here else None
         context.listen = listen
-        if kind == "run":
-            context.event("run.start", context.span_id, None, kind=kind, name=pipeline.name)
         given = snapshot(inputs)
         outcomes: dict[str, StepOutcome] = {}
         status = "cancelled"
+        if options.checkpoint is not None:
+            context.checkpoint = self._checkpoint(options.checkpoint, context)
+        if kind == "run":
+            context.event("run.start", context.span_id, None, kind=kind, name=pipeline.name)
         surroundings = Surroundings()
         self.under_way += 1
         try:
             context.begin()
-            if options.checkpoint is not None:
-                context.checkpoint = self._checkpoint(options.checkpoint, context)
             await execute(pipeline, inputs, context, outcomes)
             status = status_of(outcomes)
             if context.checkpoint is not None and status == "complete":
                 context.checkpoint.end()
         finally:
             self.under_way -= 1
+            if context.checkpoint is not None:
+                context.checkpoint.close()
             surroundings.restore()
             seconds = time.perf_counter() - clock
             result = self._result(pipeline, context, outcomes, status, seconds)
@@ -123,7 +126,7 @@ class Runner:
         def told(step: str, why: str) -> None:
             context.event("checkpoint.skip", context.span_id, step, name=name, why=why)
 
-        return Checkpoint(name, self.shelf, told)
+        return Checkpoint(name, self.shelf, told, context.chosen, context.modules)
 
     def _model(self, options: RunOptions) -> Callable[[Any], Any]:
         made: dict[Any, Any] = {}
@@ -151,10 +154,11 @@ class Runner:
                 lms.append(chosen if options.seed is None else chosen.copy(rollout_id=options.seed))
             return lms[0]
 
+        run_id = new_id()
         return RunContext(
             owner=self.owner,
-            run_id=new_id(),
-            span_id=new_id(),
+            run_id=run_id,
+            span_id=run_id,
             bus=self.bus,
             model=self._model(options),
             cache=self.cache,
@@ -175,7 +179,7 @@ class Runner:
     def _result(self, pipeline: Pipeline, context: RunContext, outcomes: dict[str, Any], status: str, seconds: float) -> Result:
         usage = context.usage
         return Result(
-            status=status_of(outcomes) if status == "cancelled" else status,  # type: ignore[arg-type]
+            status=status_of({**dict.fromkeys(pipeline.steps, _NEVER), **outcomes}) if status == "cancelled" else status,  # type: ignore[arg-type]
             cancelled=status == "cancelled",
             outputs=collect(pipeline, outcomes),
             steps={n: outcomes[n] for n in pipeline.steps if n in outcomes},
@@ -204,9 +208,10 @@ class Runner:
         failed = next((s for s in result.steps.values() if s.error is not None), None)
         error = describe(failed.error) if failed else None
         emit = self.bus.emit
-        emit(
-            Span(context.span_id, parent_span, result.run_id, "run", result.name, started, result.seconds, status, error=error)
-        )
+        if kind != "row" or self.bus.watched:
+            # A row's own span would say what its record says; its steps' parent is its run id either way.
+            span = Span(context.span_id, parent_span, result.run_id, "run", result.name, started, result.seconds, status)
+            emit(span if error is None else span._replace(error=error))
         if kind == "run" and self.bus.watched:
             name = "run.stop" if status in ("complete", "partial") else "run.error"
             context.event(name, context.span_id, None, status=status, seconds=result.seconds)

@@ -1,6 +1,6 @@
 """The store: one DuckDB file of runs, spans, model calls, events and decisions. The only room with SQL in it.
 
-Tables (all times are ``TIMESTAMP`` in UTC): ``runs spans lm_calls events decisions labs meta``.
+Tables (all times are ``TIMESTAMP`` in UTC): ``runs spans lm_calls events decisions checkpoints labs meta``.
 """
 
 from __future__ import annotations

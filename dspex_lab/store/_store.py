@@ -173,6 +173,35 @@ class Store:
         """Return what is kept under ``name``: by step, the key of its work and its outputs."""
         return self._core.with_cursor(lambda cursor: _checkpoints.kept(cursor, name))
 
+    def hold_checkpoint(self, name: str) -> None:
+        """Keep other runs, also of other stores of this file, from using a checkpoint until :meth:`release_checkpoint`.
+
+        Raises:
+            ConfigurationError: a run under way uses it.
+        """
+        _checkpoints.hold(self._core.database, name)
+
+    def release_checkpoint(self, name: str) -> None:
+        """Let other runs use a checkpoint."""
+        _checkpoints.release(self._core.database, name)
+
+    def checkpoints(self) -> pd.DataFrame:
+        """Return the checkpoints, the newest first: ``name, steps`` (with outputs kept), ``bytes, newest`` (UTC)."""
+        return _checkpoints.listed(self)
+
+    def forget_checkpoint(self, name: str) -> None:
+        """Forget what is kept under ``name``.
+
+        Raises:
+            ConfigurationError: nothing is, or a run under way uses it.
+        """
+        self._core.with_cursor(lambda cursor: _checkpoints.refuse_unknown(cursor, name))
+        self.hold_checkpoint(name)
+        try:
+            self.drop_checkpoint(name)
+        finally:
+            self.release_checkpoint(name)
+
     def drop_checkpoint(self, name: str) -> None:
         """Forget what is kept under ``name``."""
         self._core.with_cursor(lambda cursor: _checkpoints.drop(cursor, name))

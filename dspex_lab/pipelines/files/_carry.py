@@ -11,14 +11,16 @@ import pathlib
 import re
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dspex_lab.errors import DspexError, PipelineError
 from dspex_lab.pipelines._modules import is_dspy_module
+from dspex_lab.pipelines._pipeline import Pipeline
 from dspex_lab.pipelines.files._modules import write_module
 from dspex_lab.pipelines.files._refs import alike
-from dspex_lab.pipelines.files._source import as_definition, block, dedented, is_literal, literal, uses
+from dspex_lab.pipelines.files._source import WIDTH, as_definition, block, called, dedented, is_literal, literal, uses
 from dspex_lab.pipelines.files._writer import Writer, rendered
 from dspex_lab.signatures import Signature
 
@@ -37,10 +39,12 @@ class Carrier:
     """Collects what names mean, as lines of a module: first imports, then definitions in the order they need each other.
 
     Args:
+        build: writes the function that makes a pipeline, and returns its name.
         cells: the cells of the notebook, in which classes are looked up, newest first.
     """
 
-    def __init__(self, cells: Iterable[str] = ()) -> None:
+    def __init__(self, build: Callable[[Pipeline, Carrier], str], cells: Iterable[str] = ()) -> None:
+        self._build = build
         self.imports: set[str] = set()
         self.definitions: list[str] = []
         self._cells = list(cells)
@@ -52,6 +56,10 @@ class Carrier:
         """Return the names that are taken."""
         return set(self._carried)
 
+    def take(self, name: str) -> None:
+        """Say that a name is taken by what is written around the definitions."""
+        self._carried[name] = self
+
     def uses_of(self, source: str, namespace: Mapping[str, Any], user: str) -> None:
         """Carry everything that source takes from ``namespace``.
 
@@ -60,13 +68,14 @@ class Carrier:
         """
         for name in sorted(uses(source)):
             if name in namespace:
-                self.carry(name, namespace[name], user)
+                self.carry(name, namespace[name], user, namespace)
 
-    def carry(self, name: str, value: Any, user: str) -> None:
+    def carry(self, name: str, value: Any, user: str, namespace: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Make ``name`` mean ``value`` in the module.
 
         Args:
             user: what uses it, for messages.
+            namespace: the names around it.
 
         Raises:
             PipelineError: it cannot be written as Python, or the name means something else already.
@@ -81,7 +90,7 @@ class Carrier:
         if getattr(builtins, name, None) is value:
             return
         self._carried[name] = value
-        if not (self._imported(name, value) or self._defined(name, value, user) or self._made(name, value)):
+        if not (self._imported(name, value) or self._defined(name, value, namespace) or self._made(name, value)):
             raise PipelineError(
                 f"{user} uses {name!r}, a value of type {type(value).__name__}, which cannot be written as Python.",
                 hint=f"Make it inside a function, or make it an input: give the step a parameter {name!r}.",
@@ -103,12 +112,16 @@ class Carrier:
         if found is None:
             return False
         module, own = found
+        if module.partition(".")[0] in ("IPython", "ipykernel"):
+            raise PipelineError(
+                f"{name!r} belongs to the notebook ({module}), and the file is to run without one.", hint="Leave it out."
+            )
         self.imports.add(f"from {module} import {own}" + ("" if own == name else f" as {name}"))
         return True
 
     # --- definitions ------------------------------------------------------------------------------------------
 
-    def _defined(self, name: str, value: Any, user: str) -> bool:
+    def _defined(self, name: str, value: Any, namespace: Mapping[str, Any]) -> bool:
         plain = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
         if isinstance(plain, types.FunctionType):
             self._function(name, plain)
@@ -117,7 +130,7 @@ class Carrier:
             source = self._class_source(value)
             if source is None:
                 return hasattr(value, "input_fields") and self._signature(name, Signature.from_dspy(value), ".to_dspy()")
-            self.uses_of(source, _globals_of(value), f"class {value.__name__}")
+            self.uses_of(source, {**_globals_of(value), **namespace}, f"class {value.__name__}")
             self._define(source, value.__name__, name)
             return True
         return isinstance(value, Signature) and self._signature(name, value, "")
@@ -167,8 +180,10 @@ class Carrier:
         self.imports.add("import dspex_lab as dx")
         for root, kind in contract.types.items():
             self.carry(root, kind, f"the signature {name}")
-        called = "" if contract.name == "StringSignature" else f", name={literal(contract.name)}"
-        self.definitions.append(f"{name} = dx.signature({_argument(str(contract), called)}){after}")
+        arguments = [block(str(contract))]
+        if contract.name != "StringSignature":
+            arguments.append(f"name={literal(contract.name)}")
+        self.definitions.append(f"{name} = {called('dx.signature', arguments, after, len(name) + 3)}")
         return True
 
     # --- values -----------------------------------------------------------------------------------------------
@@ -185,6 +200,9 @@ class Carrier:
             self.imports |= {_BY_REPR[type(value)]} - {""}
             said = repr(value)
             self.definitions.append(f"{name} = {said if chr(34) in said else said.replace(chr(39), chr(34))}")
+            return True
+        if isinstance(value, Pipeline):
+            self.definitions.append(f"{name} = {self._build(value, self)}()")
             return True
         return is_dspy_module(value) and self._module(name, value)
 
@@ -203,24 +221,18 @@ class Carrier:
         contract = Signature.from_dspy(predictor.signature)
         for root, kind in contract.types.items():
             self.carry(root, kind, f"the module {name}")
-        said = tree["signature"]
-        text, called = (said["text"], f", name={literal(said['name'])}") if isinstance(said, dict) else (said, "")
-        lines = [f"{name} = dspy.{tree['module']}(dx.signature({_argument(text, called)}).to_dspy())"]
+        said = tree["signature"] if isinstance(tree["signature"], dict) else {"text": tree["signature"]}
+        arguments = [block(said["text"]), *([f"name={literal(said['name'])}"] if "name" in said else [])]
+        made = called("dx.signature", arguments, ".to_dspy()", WIDTH)
+        lines = [f"{name} = {called('dspy.' + tree['module'], [made], '', len(name) + 3)}"]
         place = f"{name}.predict" if predictor is not module else name
         if "demos" in tree:
-            lines.append(f"{place}.demos = [dspy.Example(**fields) for fields in {literal(tree['demos'], 0, WIDE)}]")
+            lines.append(f"{name}_demos = {literal(tree['demos'], 0, len(name) + 9)}")
+            lines.append(f"{place}.demos = [dspy.Example(**fields) for fields in {name}_demos]")
         if "config" in tree:
             lines.append(f"{place}.config = {literal(tree['config'], 0, len(place) + 10)}")
         self.definitions.append("\n".join(lines))
         return True
-
-
-#: Characters before a list of demonstrations on its line: enough that it is written item by item.
-WIDE = 60
-
-
-def _argument(text: str, called: str) -> str:
-    return f"\n    {block(text)}{called},\n" if "\n" in text and called else f"{block(text)}{called}"
 
 
 def _home(name: str, value: Any) -> tuple[str, str] | None:
@@ -245,7 +257,7 @@ def _shortest(module: str, own: str, value: Any) -> str:
 
 
 def _globals_of(cls: type) -> Mapping[str, Any]:
-    return {n: v for n, v in vars(sys.modules.get(cls.__module__, builtins)).items() if v is not cls}
+    return vars(sys.modules.get(cls.__module__, builtins))
 
 
 def _body(source: str) -> list[ast.stmt]:

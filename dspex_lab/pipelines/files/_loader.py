@@ -222,13 +222,16 @@ class Loader:
         """Return the type that a text says."""
         source = self.as_text(node, "the type")
         try:
-            return signature(f"-> value: {source}", types=self.types).outputs["value"].annotation
+            made = signature(f"-> value: {source}", types=self.types)
         except DspexError as error:
             raise self._types_wanted(
                 self.document.error(node, f"the type {source!r} cannot be read: {error.message}", error.hint)
             ) from error
-        except KeyError:
-            raise self.document.error(node, f"{source!r} is no type.") from None
+        if made.inputs or list(made.outputs) != ["value"]:
+            raise self.document.error(
+                node, f"{source!r} is more than a type.", "Write several fields as a mapping: {a: str, b: int}"
+            )
+        return made.outputs["value"].annotation
 
     @staticmethod
     def _types_wanted(error: PipelineError) -> PipelineError:

@@ -58,7 +58,7 @@ def write_module(module: Any, writer: Writer) -> Tree:
             learned[place] = told
     if "signature" in tree and len(predictors(module)) == 1:
         only = next(iter(learned.values()), {})
-        if "signature" not in only:
+        if not only.keys() - {"demos", "config"}:
             return {**tree, **only}
     return {**tree, "predictors": {place or "self": told for place, told in learned.items()}} if learned else tree
 

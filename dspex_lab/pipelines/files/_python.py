@@ -48,17 +48,24 @@ def to_python(pipeline: Pipeline, file_name: str | None = None, *, cells: Iterab
     Raises:
         PipelineError: something it uses cannot be written as Python; says what, and what to do.
     """
-    carrier = Carrier(cells)
+    carrier = Carrier(_builder, cells)
     carrier.imports |= {"import json", "import sys", "import dspex_lab as dx", "from dspex_lab.pipelines import read_fields"}
     for name, module in (("json", _module("json")), ("sys", sys), ("dx", _module("dspex_lab"))):
         carrier.carry(name, module, "the file")
+    builder = _builder(pipeline, carrier)
+    parts = [_docstring(pipeline, file_name), _imports(carrier.imports)]
+    blocks = [*carrier.definitions, _MAIN.format(builder=builder)]
+    return "\n\n".join(parts) + "\n" + "".join(_apart(blocks))
+
+
+def _builder(pipeline: Pipeline, carrier: Carrier) -> str:
+    """Write the function that makes a pipeline, and return its name."""
     cell = cell_of(pipeline)
     body = _from_cell(pipeline, cell, carrier) if cell is not None else _from_yaml(pipeline, carrier)
-    builder = _free(pipeline.name if pipeline.name.isidentifier() else "make", carrier.names | {"main", "read_fields"})
-    called = f'def {builder}() -> dx.Pipeline:\n    """Return the pipeline."""\n{body}'
-    parts = [_docstring(pipeline, file_name), _imports(carrier.imports)]
-    blocks = [*carrier.definitions, called, _MAIN.format(builder=builder)]
-    return "\n\n".join(parts) + "\n" + "".join(_apart(blocks))
+    name = _free(pipeline.name if pipeline.name.isidentifier() else "make", carrier.names | {"main", "read_fields"})
+    carrier.take(name)
+    carrier.definitions.append(f'def {name}() -> dx.Pipeline:\n    """Return the pipeline."""\n{body}')
+    return name
 
 
 def _module(name: str) -> Any:
@@ -84,7 +91,7 @@ def _docstring(pipeline: Pipeline, file_name: str | None) -> str:
 
 
 def _imports(lines: set[str]) -> str:
-    """Return imports in three groups: the standard library, others, and dspex_lab; those of one module on one line."""
+    """Return imports in two groups, the standard library and others; those of one module on one line."""
     plain = sorted(line for line in lines if line.startswith("import "))
     parts: dict[str, list[str]] = {}
     for line in lines:
@@ -98,10 +105,9 @@ def _imports(lines: set[str]) -> str:
         if len(line) > WIDTH:
             line = f"from {module} import (\n" + "".join(f"    {n},\n" for n in names) + ")"
         joined.append(line)
-    groups: list[list[str]] = [[], [], []]
+    groups: list[list[str]] = [[], []]
     for line in [*plain, *joined]:
-        root = line.split()[1].partition(".")[0]
-        groups[0 if root in sys.stdlib_module_names else 2 if root == "dspex_lab" else 1].append(line)
+        groups[line.split()[1].partition(".")[0] not in sys.stdlib_module_names].append(line)
     return "\n\n".join("\n".join(group) for group in groups if group)
 
 

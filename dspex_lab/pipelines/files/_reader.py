@@ -241,6 +241,8 @@ class StepReader:
 
     def _common(self, target: Any, kind: str | None) -> dict[str, Any]:
         options: dict[str, Any] = {"name": self.text("name"), "pool": self.text("pool"), "timeout": self.number("timeout")}
+        if "retry_count" in self.node.value and "retries" in self.node.value:
+            raise self.fail("retry_count", "is another word for retries, which is there too.", "Leave one out.")
         self._options.setdefault("retries", self._options.get("retry_count", Node(0, 0, 0)))
         options["retries"] = self.need("retries", int).value
         options["idempotent"], options["replaces"] = self.flag("idempotent"), self.flag("replaces")

@@ -214,10 +214,11 @@ _NOISE = frozenset({"__dict__", "__weakref__", "__firstlineno__", "__static_attr
 
 #: What ``dataclasses`` writes into a class from its fields.
 _GENERATED = frozenset(
-    f"__{name}__"
-    for name in (
-        "dataclass_fields dataclass_params match_args doc init repr eq setattr delattr hash getstate setstate replace lt le gt ge"
-    ).split()
+    {
+        *("__dataclass_fields__", "__dataclass_params__", "__match_args__", "__doc__", "__init__", "__repr__", "__eq__"),
+        *("__setattr__", "__delattr__", "__hash__", "__getstate__", "__setstate__", "__replace__"),
+        *("__lt__", "__le__", "__gt__", "__ge__"),
+    }
 )
 
 

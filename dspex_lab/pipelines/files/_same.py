@@ -101,7 +101,10 @@ def _changed(what: str, key: str, one: Any, other: Any) -> Iterator[str]:
         calls = [v["name"] if isinstance(v, dict) else "none" for v in (one, other)]
         if calls[0] != calls[1]:
             lines.append(f"name was {calls[0]}, is {calls[1]}")
-        yield from (f"{what}: {line}" for line in lines or ["a type was defined anew"])
+        if not lines:
+            texts = [v.text for v in named]
+            lines = ["a type was defined anew"] if texts[0] == texts[1] else [_told("text", *texts)]
+        yield from (f"{what}: {line}" for line in lines)
     elif isinstance(one, Ref) and isinstance(other, Ref) and str(one) == str(other):
         yield f"the code of {one} changed" if callable(one.target) else f"{what} {one} changed"
     elif key in _LONG and one is not None and other is not None:
@@ -131,7 +134,7 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, Named):
         return (
             isinstance(other, Named)
-            and one.text == other.text
+            and (one.text == other.text or one.signature == other.signature)
             and one.names.keys() == other.names.keys()
             and all(alike(v, other.names[n]) for n, v in one.names.items())
         )

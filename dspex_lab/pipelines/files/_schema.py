@@ -103,7 +103,7 @@ TYPES: Final[dict[str, tuple[dict[str, Any], tuple[str, ...]]]] = {
         )
         for strict in ("assert", "suggest")
     },
-    "pipeline": ({"pipeline": {"$ref": "#/$defs/pipeline"}, "file": _TEXT}, ()),
+    "pipeline": ({"pipeline": {"$ref": "#/$defs/inline"}, "file": _TEXT}, ()),
     "compute": ({"values": {"type": "object", "minProperties": 1}}, ("values",)),
     "transform": (
         {"field": _TEXT, "keep": _TEXT, "make": _TEXT, "sort": _TEXT, "descending": _FLAG, "limit": {"type": "integer"}},
@@ -138,7 +138,7 @@ SCHEMA: Final[dict[str, Any]] = {
     "required": ["name", "steps"],
     "additionalProperties": False,
     "$defs": {
-        "pipeline": {
+        "inline": {
             "type": "object",
             "properties": _INNER,
             "required": ["name", "steps"],

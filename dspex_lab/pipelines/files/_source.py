@@ -66,6 +66,19 @@ def block(text: str) -> str:
     return quoted(text)
 
 
+def called(function: str, arguments: list[str], after: str, before: int) -> str:
+    """Return a call as a formatter writes it; ``before`` are the characters before it on its line."""
+    flat = f"{function}({', '.join(arguments)}){after}"
+    inner = ", ".join(arguments)
+    if "\n" not in flat and (before + len(flat) <= WIDTH or before == WIDTH):
+        return flat
+    if len(arguments) == 1 and inner[:3] in ('"""', "'''"):
+        return flat
+    if len(arguments) == 1 or ("\n" not in inner and len(inner) + 4 <= WIDTH):
+        return f"{function}(\n    {inner}\n){after}"
+    return f"{function}(\n" + "".join(f"    {one},\n" for one in arguments) + f"){after}"
+
+
 def is_literal(value: Any, depth: int = 0) -> bool:
     """Say whether a value can be written as a literal and reads back the same."""
     if value is None or type(value) in (str, int, bool, bytes):
@@ -91,8 +104,15 @@ def indented(source: str) -> str:
             opened.append(token.start[0])
         elif kind == "FSTRING_END":
             inside.update(range(opened.pop() + 1, token.end[0] + 1))
-    lines = source.splitlines()
-    return "\n".join(line if number in inside or not line.strip() else f"    {line}" for number, line in enumerate(lines, 1))
+    made: list[str] = []
+    for number, line in enumerate(source.splitlines(), 1):
+        if number in inside:
+            made.append(line)
+        elif line.strip():
+            made.append(f"    {line}")
+        elif not made or made[-1]:
+            made.append("")
+    return "\n".join(made)
 
 
 def uses(source: str) -> set[str]:

@@ -240,7 +240,8 @@ class CheckKind(Kind):
             problems = await _problems(work, target, {**inputs, **outputs}, target.subject(work.name, shape))
             if not problems:
                 return outputs
-            work.kept = {n: outputs[n] for n in shape.outputs if n in outputs}
+            if not target.strict:
+                work.kept = {n: outputs[n] for n in shape.outputs if n in outputs}
             tries.append(_Try(outcome, outputs, problems))
         return _give_up(work, target, tries)
 

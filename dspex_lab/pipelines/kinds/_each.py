@@ -10,7 +10,7 @@ from dspex_lab.errors import PipelineError
 from dspex_lab.pipelines._execution import StepRun
 from dspex_lab.pipelines._fields import Shape, StepField
 from dspex_lab.pipelines._kinds import Kind, step_kind
-from dspex_lab.pipelines._result import StepOutcome, describe
+from dspex_lab.pipelines._result import StepOutcome, message_of
 from dspex_lab.pipelines._step import Step, as_step, step, step_shape
 
 
@@ -103,12 +103,9 @@ class EachKind(Kind):
             for index, value in todo:
                 outcomes[index] = await work.step(name, target.step, {**common, one: value}, gives=work.field, index=index)
 
-        if work.context.wait is not None:
-            await worker()
-        else:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(target.concurrency, len(values))):
-                    group.create_task(worker())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(target.concurrency, len(values))):
+                group.create_task(worker())
         return _joined(work, target, [o for o in outcomes if o is not None])
 
     def parts(self, item: Step) -> Mapping[str, Step]:
@@ -138,7 +135,7 @@ def _joined(work: StepRun, target: Each, outcomes: list[StepOutcome]) -> dict[st
     if failed and target.step.on_error != "continue":
         index, first = failed[0]
         raise PipelineError(
-            f"Step {work.name!r}: {len(failed)} of {len(outcomes)} items failed; item {index}: {describe(first.error)}",
+            f"Step {work.name!r}: {len(failed)} of {len(outcomes)} items failed; item {index}: {message_of(first.error)}",
             step=work.name,
             outcomes=work.parts,
             hint="To go on without those that fail, give its step on_error='continue'.",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dspex_lab.errors import DspexError, PipelineError
+from dspex_lab.errors import PipelineError
 from dspex_lab.pipelines._engine import execute
 from dspex_lab.pipelines._execution import StepRun
 from dspex_lab.pipelines._pipeline import Pipeline
-from dspex_lab.pipelines._result import StepOutcome, collect, describe
+from dspex_lab.pipelines._result import StepOutcome, collect, failure_of
 
 
 async def run_inner(work: StepRun, pipeline: Pipeline, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -47,9 +47,11 @@ def pass_on(work: StepRun, outcome: StepOutcome) -> Mapping[str, Any]:
 
 
 def _failure(work: StepRun, outcome: StepOutcome) -> PipelineError:
-    error = outcome.error
-    what = error.message if isinstance(error, DspexError) else describe(error)
-    name = f"{work.name}.{outcome.name}"
-    failure = PipelineError(f"Step {name!r} failed: {what}", step=name, outcomes=work.parts, hint=getattr(error, "hint", None))
+    error, name = outcome.error, f"{work.name}.{outcome.name}"
+    said = failure_of(name, error)
+    inner = name if said.startswith("step ") else getattr(error, "step", name)
+    failure = PipelineError(
+        said[0].upper() + said[1:], step=inner, outcomes=work.parts, hint=getattr(error, "hint", None)
+    )
     failure.__cause__ = error
     return failure

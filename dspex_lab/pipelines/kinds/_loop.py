@@ -64,12 +64,12 @@ class LoopKind(Kind):
         name = target.step.name or "round"
         for index in range(target.limit):
             outcome = await work.step(name, target.step, fields, gives=work.field, index=index)
-            work.kept = dict(pass_on(work, outcome))
-            fields.update(work.kept)
+            found = dict(pass_on(work, outcome))
+            fields.update(found)
             if await target.test.holds(work, fields):
-                return work.kept
+                return found
         work.degraded = f"{target.limit} rounds were not enough for: {target.test}"
-        return work.kept
+        return found
 
     def parts(self, item: Step) -> Mapping[str, Step]:
         """Return the step that is repeated."""

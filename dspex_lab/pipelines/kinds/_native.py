@@ -22,16 +22,22 @@ class NativeKind(Kind):
     pooled = True
 
     def accepts(self, target: Any) -> bool:
-        """Take what can be called, but no class and no generator, whose values nobody would take."""
-        if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
-            raise PipelineError(
-                f"{getattr(target, '__name__', 'A step')!r} is a generator, whose values nobody would take.",
-                hint="Return a list.",
-            )
+        """Take what can be called, but no class."""
         return callable(target) and not isinstance(target, type) and not is_dspy_module(target)
 
     def shape(self, name: str, item: Step) -> Shape:
-        """Read the fields off the function; with ``batch=`` those of one request."""
+        """Read the fields off the function; with ``batch=`` those of one request.
+
+        Raises:
+            PipelineError: they cannot be told, or it is a generator.
+        """
+        called = item.target if inspect.isroutine(item.target) else getattr(item.target, "__call__", item.target)  # noqa: B004
+        if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in (item.target, called)):
+            raise PipelineError(
+                f"Step {name!r}: {label(item.target)!r} is a generator, whose values nobody would take.",
+                step=name,
+                hint="Return a list.",
+            )
         shape = function_shape(name, item.target, item.outputs)
         return shape if item.batch is None else item.batch.shape(shape)
 

@@ -2,7 +2,8 @@
 
 from dspex_lab.pipelines.maps._frames import check_columns, check_labels, read_rows
 from dspex_lab.pipelines.maps._keeps import Records
-from dspex_lab.pipelines.maps._maps import MapOptions, MapPlan, Maps, is_query
+from dspex_lab.pipelines.maps._maps import Maps, is_query
+from dspex_lab.pipelines.maps._plan import MapOptions, MapPlan
 from dspex_lab.pipelines.maps._result import MapResult
 
 __all__ = ["MapOptions", "MapPlan", "MapResult", "Maps", "Records", "check_columns", "check_labels", "is_query", "read_rows"]

@@ -178,7 +178,27 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
         import base64
 
         return pa.array([None if v is None else base64.b64decode(v, altchars=b"-_", validate=True) for v in values], kind)
-    return pa.array(values, kind)
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, TypeError):
+        return pa.array([_coerced(v, kind) for v in values], kind)
+
+
+def _coerced(value: Any, kind: pa.DataType) -> Any:
+    """Return ``value`` as the type that was found for a column of several pieces, in each of which it is another one."""
+    import pyarrow as pa
+
+    if value is None:
+        return None
+    if pa.types.is_floating(kind) and isinstance(value, int):
+        return float(value)
+    if pa.types.is_string(kind):
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [_coerced(v, kind.value_type) for v in value]
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {f.name: _coerced(value.get(f.name), f.type) for f in kind}
+    return value
 
 
 def _ago(value: Any, kind: pa.DataType) -> Any:
@@ -192,7 +212,10 @@ def _ago(value: Any, kind: pa.DataType) -> Any:
     if not isinstance(value, str):
         raise TypeError(value)
     if pa.types.is_timestamp(kind):
-        return dt.datetime.fromisoformat(value)
+        moment = dt.datetime.fromisoformat(value)
+        if (moment.tzinfo is None) != (kind.tz is None):
+            raise TypeError(value)  # Arrow would take one for the other
+        return moment
     return dt.date.fromisoformat(value) if pa.types.is_date(kind) else dt.time.fromisoformat(value)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from dspex_lab.errors import PipelineError, did_you_mean
 from dspex_lab.pipelines.maps._json import decode, encode
-from dspex_lab.pipelines.maps._ledger import Ledger
+from dspex_lab.pipelines.maps._ledger import Ledger, in_order, read_ledger
 from dspex_lab.pipelines.maps._outcome import COMPLETE, FAILED, LACKING, PARTIAL, Outcome, letter
 
 try:
@@ -40,9 +40,6 @@ BATCH = 256
 LINGER = 1.0
 
 _FORMAT = 1
-#: No row is begun so far ahead of the number of outcomes.
-_AHEAD = 1_000_000
-_LETTERS = {ord(c) for c in (COMPLETE, PARTIAL, LACKING, FAILED)}
 _ENDED = ("complete", "partial", "failed")
 
 
@@ -260,7 +257,7 @@ class Journal:
 
     def _load(self) -> None:
         try:
-            self.manifest = json.loads((self.folder / "manifest.json").read_bytes())
+            self.manifest = _manifest((self.folder / "manifest.json").read_bytes())
             if self.manifest["format"] > _FORMAT:
                 raise PipelineError(
                     f"The map that writes {self.out} was begun by a newer dspex_lab.", hint="Upgrade, or give another out=."
@@ -299,38 +296,26 @@ class Journal:
             raise refused(self.out, error) from error
 
 
+def _manifest(text: bytes) -> dict[str, Any]:
+    """Return a manifest with everything in it that is relied on.
+
+    Raises:
+        ValueError, KeyError, TypeError: something is missing or of the wrong type.
+    """
+    found: dict[str, Any] = json.loads(text)
+    kinds = {"format": int, "state": str, "pipeline": dict, "data": dict}
+    if found["format"] <= _FORMAT:
+        if found.get("state") in _ENDED:
+            kinds["counts"] = dict
+        for key, kind in kinds.items():
+            if not isinstance(found[key], kind):
+                raise TypeError(f"{key} is {type(found[key]).__name__}")
+    return found
+
+
 def folder_of(out: Path) -> Path:
     """Return the folder of the journal of the map that writes ``out``."""
     return out.with_name(f".{out.name}.map")
-
-
-def read_ledger(rows: Path, ledger: Ledger) -> int:
-    """Note in ``ledger`` what the file ``rows`` of a journal holds, and return where its last whole line ends.
-
-    What is no line of a journal is passed over: that row has no outcome, and runs again.
-    """
-    place, size = 0, rows.stat().st_size
-    with rows.open("rb", buffering=1 << 20) as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            index, _, rest = line.partition(b" ")
-            whole = rest[:1] and rest[0] in _LETTERS and rest[1:3] == b" {" and rest.endswith(b"}\n")
-            # A damaged number must not ask for all the memory there is.
-            if whole and index.isdigit() and int(index[:19]) <= size + _AHEAD:
-                ledger.mark(int(index), place, chr(rest[0]))
-            place += len(line)
-    return place
-
-
-def in_order(rows: Path, ledger: Ledger) -> Iterator[bytes]:
-    """Give the JSON of each row's last outcome, in the order of the rows."""
-    if not len(ledger):
-        return
-    with rows.open("rb", buffering=1 << 20) as file:
-        for place in ledger.places():
-            file.seek(place)
-            yield file.readline().split(b" ", 2)[2].rstrip(b"\n")
 
 
 def kept_rows(out: Path) -> list[dict[str, Any]]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from dspex_lab.errors import ConfigurationError, PipelineError
+from dspex_lab.errors import PipelineError
 from dspex_lab.events import RunOptions
 from dspex_lab.pipelines._fields import type_name
 from dspex_lab.pipelines._pipeline import Pipeline
@@ -26,6 +26,7 @@ from dspex_lab.pipelines.maps._gate import Keep
 from dspex_lab.pipelines.maps._journal import Journal, differences, out_file, refused
 from dspex_lab.pipelines.maps._keeps import InFile, InStore, Records, spooled
 from dspex_lab.pipelines.maps._outcome import RETRIED, Outcome, letter
+from dspex_lab.pipelines.maps._plan import MapOptions, MapPlan
 from dspex_lab.pipelines.maps._restore import Restorer
 from dspex_lab.pipelines.maps._result import MapResult
 from dspex_lab.pipelines.maps._sources import FrameSource, ParquetSource, Source, inputs_from, open_source
@@ -40,99 +41,6 @@ _PATIENCE = 10.0
 def is_query(data: Any) -> bool:
     """Say whether ``data`` is the text of a query, and not the path of a file."""
     return isinstance(data, str) and _QUERY.match(data) is not None and Path(data).suffix.lower() not in SUFFIXES
-
-
-@dataclass(frozen=True, slots=True)
-class MapOptions:
-    """How a map is to be carried out.
-
-    Args:
-        concurrency: rows under way at once.
-        out: the file to write, or None for a DataFrame.
-        resume: the run id of the map in the store to go on with, True for the pipeline's last one that was interrupted.
-        retry_failed: run the rows again that failed or lack an output; their new outcome replaces the old one.
-        overwrite: begin anew where ``out`` is there already.
-    """
-
-    concurrency: int = 16
-    out: str | Path | None = None
-    resume: str | bool | None = None
-    retry_failed: bool = False
-    overwrite: bool = False
-
-    def check(self) -> None:
-        """Refuse what does not go together.
-
-        Raises:
-            ConfigurationError: which option.
-        """
-        if self.concurrency < 1:
-            raise ConfigurationError(
-                f"concurrency={self.concurrency} is not 1 or more.",
-                key="concurrency",
-                expected="≥ 1",
-                actual=self.concurrency,
-            )
-        if self.out is not None and self.resume:
-            raise ConfigurationError(
-                "resume= is for maps without a file.", key="resume", hint="With the same out= a map goes on by itself."
-            )
-        if self.out is None and self.overwrite:
-            raise ConfigurationError("overwrite= is for maps with out=.", key="overwrite", hint="Leave it out.")
-        if self.out is None and self.retry_failed and not self.resume:
-            raise ConfigurationError(
-                "retry_failed= needs the map whose rows it is about.", key="retry_failed", hint="Add resume=RUN_ID, or out=."
-            )
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-class MapPlan:
-    """A map that was found fit to run; run it once, then close it (or use it as a context manager).
-
-    Attributes:
-        pipeline: what runs.
-        total: how many rows there are, None where only reading them tells.
-        done: how many of them have an outcome already.
-    """
-
-    def __init__(
-        self, maps: Maps, pipeline: Pipeline, run: MapRun | None, total: int | None, done: int, end: Callable[[], Any]
-    ) -> None:
-        self._maps, self.pipeline, self._run, self.total, self.done = maps, pipeline, run, total, done
-        self._end = end
-        self.closers: list[_Closable] = []
-
-    @property
-    def left(self) -> int | None:
-        """Return how many rows will run, None where that is not known."""
-        return 0 if self._run is None else None if self.total is None else self.total - self.done
-
-    def run(self, progress: bool | None = None) -> Any:
-        """Run it and return what a map gives back; show a bar with rate and remaining time, by default in a terminal.
-
-        Raises:
-            PipelineError: the data broke off, or the outcomes cannot be written; the rows that ended are kept.
-        """
-        try:
-            if self._run is not None:
-                self._maps._carry_out(self, self._run, progress)
-            return self._end()
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Let go of the files. May be repeated."""
-        while self.closers:
-            self.closers.pop().close()
-
-    def __enter__(self) -> MapPlan:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 class Maps:
@@ -178,7 +86,7 @@ class Maps:
             self.last = self._result(run, keep, source.total)
             return join_rows(frame, pipeline, keep.outcomes)
 
-        return MapPlan(self, pipeline, run, source.total, len(restored), end)
+        return MapPlan(pipeline, run, source.total, len(restored), self._carry_out, end)
 
     def _continued(self, pipeline: Pipeline, said: dict[str, Any], how: MapOptions) -> tuple[Before, dict[int, Outcome]]:
         """Return the map that is to go on, and the outcomes of its rows that count; its end is taken back.
@@ -246,7 +154,7 @@ class Maps:
         self, pipeline: Pipeline, modules: Mapping[str, Any], data: Any, how: MapOptions, options: RunOptions
     ) -> MapPlan:
         out = out_file(how.out or "")
-        if isinstance(data, str | Path) and not is_query(data) and Path(data).exists() and _one_file(out, Path(data)):
+        if isinstance(data, str | Path) and not is_query(data) and os.path.exists(data) and _one_file(out, Path(data)):
             raise PipelineError(f"out={str(how.out)!r} is the file of the data itself.", hint="Name another file.")
         with contextlib.ExitStack() as stack:
             # Whether the data is there is told before anything is made beside the file.
@@ -278,7 +186,7 @@ class Maps:
         if journal.ended and not again:
             log.warning("%s", _nothing_left(journal, how.retry_failed))
             rows = sum(journal.counts().values())
-            return MapPlan(self, pipeline, None, rows, rows, lambda: self._finished(pipeline, journal, None))
+            return MapPlan(pipeline, None, rows, rows, self._carry_out, lambda: self._finished(pipeline, journal, None))
         if journal.ended and journal.altered():
             raise PipelineError(
                 f"{journal.out} was changed since its map wrote it, and would be replaced.",
@@ -296,7 +204,7 @@ class Maps:
         def end() -> Any:
             return self._finished(pipeline, journal, (run, keep, source))
 
-        return MapPlan(self, pipeline, run, source.total, done, end)
+        return MapPlan(pipeline, run, source.total, done, self._carry_out, end)
 
     def _spooled(self, journal: Journal, query: str) -> Source:
         if not journal.spool.exists():
@@ -376,7 +284,8 @@ class Maps:
         else:
             hint = f"The rows that ended are in the store; go on with resume={run.run_id!r}."
         self.last = self._result(run, run.keep, plan.total, journal, hint)
-        log.warning("the map of %r did not end: %s. %s", plan.pipeline.name, type(error).__name__, hint)
+        if not isinstance(error, PipelineError | OSError):  # these are raised and say it themselves
+            log.warning("the map of %r did not end: %s. %s", plan.pipeline.name, type(error).__name__, hint)
         return hint
 
     def _result(self, run: MapRun, keep: Any, total: int | None, journal: Journal | None = None, hint: str = "") -> MapResult:

@@ -239,6 +239,8 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(f"b{i}: &b{i} [*a,*a,*a,*a,*a,*
         ("name: p\nsteps: {a: {type: dspy, module: Predikt, signature: x -> y}}", "Did you mean 'Predict'?", 2, 33),
         ("name: p\nsteps: {a: {type: dspy, module: f}}", "'f' is function, not a dspy.Module", 2, 33),
         ("name: p\nsteps: {a: {type: dspy, module: Predict, signature: x -> y, predictors: {z: {}}}}", "no predictor 'z'", 2, None),
+        ("name: p\nsteps: {a: {type: lm, template: Hi, returns: 'str, b: int'}}", "is more than a type", 2, 46),
+        ("name: p\nsteps: {a: {function: f, retries: 1, retry_count: 2}}", "another word for retries", 2, 51),
         ("name: p\ndescription: [x]\nsteps: {a: f}", "description is a list", 2, 14),
         ("name: p\nsteps: {a: {type: native, function: 3}}", "the reference is the number 3, not a text", 2, 37),
     ],

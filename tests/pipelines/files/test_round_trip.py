@@ -9,7 +9,7 @@ import datetime
 import enum
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import dspy
 import jsonschema
@@ -224,6 +224,24 @@ def test_what_an_optimizer_taught_survives_in_every_module() -> None:
     assert c.second.predict.signature.instructions == "Loosely."
     assert c._compiled
     assert c is not own, "what was handed in is not changed"
+
+
+def test_an_optimized_pipeline_survives(lab: Lab) -> None:
+    made = pipeline(
+        "p", label=predict("x -> label"), why=dspy.ChainOfThought("x, label -> why"), out=when("x", predict("why -> out"))
+    )
+    rows = [dspy.Example(x=str(i), label="no", why="on", out="y").with_inputs("x") for i in range(4)]
+    program = dspy.LabeledFewShot(k=2).compile(made.as_module(lab), trainset=rows)
+    learned = made.with_modules(program)
+    assert len(learned.steps["label"].target.demos) == 2
+    read = equal(learned)
+    assert [d.toDict() for d in read.steps["out"].target.then.target.demos] == [
+        dict(d) for d in learned.steps["out"].target.then.target.demos
+    ]
+    assert (
+        same(made, read)[0]
+        == "step 'label': demos is " + str([dict(d) for d in learned.steps["label"].target.demos])[:59] + "…"
+    )
 
 
 def test_a_module_of_ones_own_may_be_handed_in_as_its_class_and_must_fit() -> None:
@@ -616,3 +634,70 @@ def test_transform_and_compute_say_what_is_wrong(lab: Lab) -> None:
     )
     assert lab.run(cached, xs=[1, 2], k=1).outputs == lab.run(cached, xs=[1, 2], k=1).outputs == {"a": [2], "t": 2}
     assert [n["does"] for n in cached.graph()["nodes"]] == ["xs, keep item > k", "t = k + 1"]
+
+
+def test_alike_looks_into_partials_methods_and_cells() -> None:
+    import functools
+
+    from dspex_lab.pipelines.files._refs import alike
+
+    class Touchy:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("no")
+
+        __hash__ = None  # type: ignore[assignment]
+
+        def method(self) -> int:
+            return 1
+
+    def cell(n: Any) -> Callable[[], Any]:
+        return lambda: n
+
+    assert alike(functools.partial(tidy, 1), functools.partial(tidy, 1))
+    assert not alike(functools.partial(tidy, 1), functools.partial(tidy, 2))
+    one, two = Touchy(), Touchy()
+    assert alike(one.method, one.method)
+    assert not alike(one.method, two.method)
+    assert not alike(one, two)
+    assert alike(cell(1), cell(1))
+    assert not alike(cell(1), cell(2))
+    assert not alike(1, True)
+
+
+def test_values_that_fit_no_form_are_refused_with_the_reason() -> None:
+    from dspex_lab.pipelines.files._values import from_plain, is_plain, to_plain
+
+    deep: Any = []
+    for _ in range(40):
+        deep = [deep]
+    assert not is_plain(deep)
+    assert not is_plain({1: 2})
+    with pytest.raises(PipelineError, match="the default is complex, which a file cannot hold"):
+        to_plain(1j, float, "the default")
+    with pytest.raises(ValueError, match="expected int, found 'x'"):
+        from_plain("x", int)
+
+    def never(value: Any) -> Any:
+        raise TypeError("broken")
+
+    broken = Annotated[int, pydantic.PlainValidator(never)]
+    with pytest.raises(ValueError, match="could not be made: TypeError: broken"):
+        from_plain(1, broken)
+
+
+def test_a_text_of_digits_stays_a_text() -> None:
+    made = pipeline("p", a=tidy).with_defaults(x="9" * 500)
+    assert equal(made).defaults == {"x": "9" * 500}
+
+
+def test_the_example_of_the_rooms_docstring_is_read_as_it_stands() -> None:
+    import textwrap
+
+    from dspex_lab.pipelines import files
+
+    example = textwrap.dedent(str(files.__doc__).split("A file::\n", 1)[1].split("A step is a mapping", 1)[0])
+    jsonschema.validate(yaml.safe_load(example), SCHEMA)
+    made = load_pipeline(example, functions={"normalise": lambda message: message})
+    assert (made.steps["triage"].retries, made.steps["triage"].timeout, made.defaults) == (2, None, {"tone": "friendly"})
+    assert made.steps["reply"].target.then.timeout == 20
+    equal(made)

@@ -17,12 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dspex_lab.errors import PipelineError
+from dspex_lab.pipelines.maps import _compose
 from dspex_lab.pipelines.maps._compose import compose
 from dspex_lab.pipelines.maps._feed import Feed, Todo
 from dspex_lab.pipelines.maps._gate import Gate, Keep
@@ -55,6 +57,7 @@ def journal_of(rows: Sequence[dict[str, Any]], ending: str, folder: str) -> tupl
 # --- ledger and journal -------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from("cplf")), max_size=80))
 def test_the_ledger_has_the_last_outcome_of_each_row(marks: list[tuple[int, str]]) -> None:
     ledger, last = Ledger(), dict[int, tuple[int, str]]()
@@ -75,7 +78,7 @@ def test_a_partial_outcome_without_every_output_lacks_one() -> None:
     assert [letter(s, {}, 1) for s in ("complete", "failed", "cancelled")] == ["c", "f", "f"]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_journal_cut_anywhere_gives_back_whole_rows(data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(12)))
@@ -183,6 +186,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
+@settings(deadline=None)
 @given(values)
 def test_a_value_comes_back_from_its_line(value: Any) -> None:
     line = encode(value)
@@ -190,6 +194,7 @@ def test_a_value_comes_back_from_its_line(value: Any) -> None:
     assert same(decode(line), value)
 
 
+@settings(deadline=None)
 @given(values)
 def test_a_strict_line_is_json(value: Any) -> None:
     json.loads(encode(value, strict=True), parse_constant=lambda c: pytest.fail(c))
@@ -240,7 +245,7 @@ def test_any_value_has_a_line() -> None:
     assert b"deep" in encode(deep)
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(tables)
 def test_finished_files_hold_every_row(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +256,9 @@ def test_finished_files_hold_every_row(rows: list[dict[str, Any]]) -> None:
         journal.close()
     for ending in ("parquet", "csv"):
         with tempfile.TemporaryDirectory() as folder:
-            journal, path = journal_of(rows, ending, folder)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_compose, "_PIECE", 2)  # so that types of several pieces are joined
+                journal, path = journal_of(rows, ending, folder)
             journal.close()
             names = {n for r in rows for n in r}
             if ending == "parquet":
@@ -284,11 +291,9 @@ def test_columns_take_the_type_that_all_their_values_fit(tmp_path: Path) -> None
     ]
     journal = Journal(tmp_path / "out.parquet", 1)
     journal.begin(PIPELINE, DATA, None, False)
-    from dspex_lab.pipelines.maps import _compose
-
     journal.write([outcome(i, x=1) for i in range(3)], lambda o: {**rows[o.row_index], "row_index": o.row_index})
     patch = pytest.MonkeyPatch()
-    patch.setattr(_compose, "_PIECE", 1)  # so that types of several pieces are joined
+    patch.setattr(_compose, "_PIECE", 1)
     table = pq.read_table(compose(journal, ("row_index",), {}))
     patch.undo()
     journal.close()
@@ -301,6 +306,30 @@ def test_columns_take_the_type_that_all_their_values_fit(tmp_path: Path) -> None
     assert table["list"].to_pylist() == [[1.0], [2.5], None]
 
 
+def test_types_of_the_data_live_on_where_the_values_fit(tmp_path: Path) -> None:
+    import datetime as dt
+    import decimal
+
+    kinds = {
+        "price": pa.decimal128(10, 2), "raw": pa.binary(), "day": pa.date32(), "time": pa.time64("us"),
+        "when": pa.timestamp("us"), "zoned": pa.timestamp("us", "UTC"), "odd": pa.timestamp("us"), "lasts": pa.duration("us"),
+    }  # fmt: skip
+    moment = dt.datetime(2024, 1, 2, 3, 4, 5, 6)
+    row = {
+        "price": decimal.Decimal("1.50"), "raw": b"\x00\xff>?", "day": moment.date(), "time": moment.time(), "when": moment,
+        "zoned": moment.replace(tzinfo=dt.UTC), "odd": moment.replace(tzinfo=dt.UTC), "lasts": dt.timedelta(seconds=3),
+    }  # fmt: skip
+    journal = Journal(tmp_path / "out.parquet", 1)
+    journal.begin(PIPELINE, DATA, None, False)
+    journal.write([outcome(0, x=1), outcome(1, x=1)], lambda o: {**(row if o.row_index else {}), "row_index": o.row_index})
+    table = pq.read_table(compose(journal, ("row_index",), kinds))
+    journal.close()
+    assert {n: table.schema.field(n).type for n in kinds} == {**kinds, "odd": pa.string(), "lasts": pa.string()}
+    back = table.to_pylist()
+    assert {n: back[1][n] for n in row} == {**row, "odd": "2024-01-02T03:04:05.000006Z", "lasts": "PT3S"}
+    assert all(back[0][n] is None for n in row)
+
+
 # --- feed and gate ------------------------------------------------------------------------------------------------------
 
 
@@ -309,7 +338,7 @@ def run(work: Callable[[ThreadPoolExecutor], Any]) -> Any:
         return asyncio.run(work(executor))
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(
     sizes=st.lists(st.integers(0, 5), max_size=8), done=st.sets(st.integers(0, 30)), width=st.integers(1, 9), cut=st.booleans()
 )
