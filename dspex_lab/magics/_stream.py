@@ -75,7 +75,7 @@ def run(call: Call) -> Any:
     target, lab = resolve(call, line.words[0]), call.lab
     values = line.values(call.shell.user_ns)
     how = options(line)
-    pointed(line, lambda: lab.check(target, values))
+    pointed(line, lambda: lab.accept(target, values))
     shown = Transcript(lambda text: print(text, end="", flush=True))
     with lab.stream(target, values, options=how) as events:
         try:

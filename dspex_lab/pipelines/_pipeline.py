@@ -13,7 +13,7 @@ from dspex_lab.pipelines._fields import Shape, StepField, constant_outputs, misf
 from dspex_lab.pipelines._graph import Graph, build
 from dspex_lab.pipelines._graph_view import GraphView, graph_of
 from dspex_lab.pipelines._modules import facts_of
-from dspex_lab.pipelines._step import Step, as_step, label, step_shape
+from dspex_lab.pipelines._step import Step, as_step, check_name, label, step_shape
 from dspex_lab.signatures import why_not
 
 if TYPE_CHECKING:
@@ -42,11 +42,8 @@ class Pipeline:
         if not steps:
             raise PipelineError(f"The pipeline {name!r} has no steps.", hint="Give at least one: step_name=function.")
         self.name = name
-        odd = next((n for n in steps if not n.isidentifier()), None)
-        if odd is not None:
-            raise PipelineError(
-                f"The pipeline {name!r}: {odd!r} is no name of a step.", step=odd, hint="Use letters, digits and underscores."
-            )
+        for n in steps:
+            check_name(n)
         self.steps: dict[str, Step] = {n: as_step(value, n) for n, value in steps.items()}
         self.shapes: dict[str, Shape] = {n: step_shape(n, s) for n, s in self.steps.items()}
         for n, s in self.steps.items():

@@ -183,12 +183,24 @@ def as_step(value: Any, name: str | None = None) -> Step:
     return value if isinstance(value, Step) else step(value, name=name)
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that could not be told from that of an inner step (``"outer.inner"``) or of an item (``"item[0]"``).
+
+    Raises:
+        PipelineError: it is empty, or has a dot or a bracket in it.
+    """
+    if not isinstance(name, str) or not name.strip() or any(c in name for c in ".[]"):
+        raise PipelineError(f"{name!r} is no name of a step.", hint="Use letters, digits and underscores.")
+
+
 def _check_options(made: Step) -> None:
     what = f"Step {made.name!r}" if made.name else "A step"
 
     def refuse(message: str, hint: str) -> PipelineError:
         return PipelineError(f"{what}: {message}", step=made.name, hint=hint)
 
+    if made.name is not None:
+        check_name(made.name)
     if made.on_error not in ("stop", "continue", "fallback"):
         raise refuse(f"on_error={made.on_error!r} is unknown.", "Use 'stop', 'continue' or 'fallback'.")
     if (made.on_error == "fallback") != (made.fallback is not None):

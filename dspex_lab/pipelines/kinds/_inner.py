@@ -50,8 +50,6 @@ def _failure(work: StepRun, outcome: StepOutcome) -> PipelineError:
     error, name = outcome.error, f"{work.name}.{outcome.name}"
     said = failure_of(name, error)
     inner = name if said.startswith("step ") else getattr(error, "step", name)
-    failure = PipelineError(
-        said[0].upper() + said[1:], step=inner, outcomes=work.parts, hint=getattr(error, "hint", None)
-    )
+    failure = PipelineError(said[0].upper() + said[1:], step=inner, outcomes=work.parts, hint=getattr(error, "hint", None))
     failure.__cause__ = error
     return failure
