@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +83,15 @@ class Lab:
         self._loop = LoopThread()
         self._executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="dspex-step")
         self._runner = Runner(
-            self.id, self.bus, self._executor, self.router, self.pools.get, self._models.current, make_lm, self._loop.run, self.store
+            self.id,
+            self.bus,
+            self._executor,
+            self.router,
+            self.pools.get,
+            self._models.current,
+            make_lm,
+            self._loop.run,
+            self.store,
         )
         self._maps = Maps(self._runner, self._loop.run, self.store)
         self._idle = threading.Condition()
@@ -157,9 +164,7 @@ class Lab:
             stop.add_note("The run was stopped; what its steps gave until then is in lab.last_result.")
             raise
 
-    def _carry_out(
-        self, pipeline: Pipeline, modules: Mapping[str, Any], given: dict[str, Any], chosen: RunOptions
-    ) -> Result:
+    def _carry_out(self, pipeline: Pipeline, modules: Mapping[str, Any], given: dict[str, Any], chosen: RunOptions) -> Result:
         if pipeline.plain and not self._runner.bounded(chosen) and not self._loop.is_current():
             # Nothing could happen at the same time, so the caller's own thread does it: no hop, and an interrupt is at once.
             me = self._enter()
@@ -304,11 +309,10 @@ class Lab:
             ConfigurationError: there is no such pipeline, or a pool or a pinned operation it names does not exist.
         """
         pipeline, modules = self._find(x)
-        for item in pipeline.steps.values():
-            if item.pool is not None:
-                self.pools.get(item.pool)
-        own = [s.target.key for s in pipeline.steps.values() if isinstance(s.target, Operation)]
-        self.router.check_pins(options.pin, own)
+        for pool in pipeline.pools:
+            self.pools.get(pool)
+        if options.pin:
+            self.router.check_pins(options.pin, pipeline.operations)
         return pipeline, modules
 
     def _find(self, x: Any) -> tuple[Pipeline, Mapping[str, Any]]:

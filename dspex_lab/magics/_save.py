@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from typing import Any
 
@@ -33,14 +34,20 @@ def run(call: Call) -> Any:
             key="save",
             hint=f"Known: {', '.join(lab.pipelines) or 'none yet; make one with %%dspex pipeline NAME'}.",
         ).at(call.line, 1, call.line.find(name) + 1)
-    save(lab.pipelines[name], path, overwrite=text != call.line, cells=notebook_cells(call.shell))
+    save(lab.pipelines[name], path, overwrite=text != call.line, cells=notebook_cells(call.shell), names=call.shell.user_ns)
     print(f"{name} → {path}")
 
 
 def notebook_cells(shell: Any) -> list[str]:
-    """Return the cells that were run in this notebook as Python, newest first."""
+    """Return the cells that were run in this notebook as Python, newest first.
+
+    A client may run cells without keeping them in the history (``store_history=False``, as nbval does); what the shell compiled
+    is still known to it by file name.
+    """
     history = getattr(shell, "history_manager", None)
-    return list(reversed(getattr(history, "input_hist_parsed", [])))
+    compiled = getattr(getattr(shell, "compile", None), "_filename_map", {})
+    kept = list(reversed(getattr(history, "input_hist_parsed", [])))
+    return kept + ["".join(linecache.getlines(name)) for name in reversed(list(compiled))]
 
 
 COMMAND = Command(

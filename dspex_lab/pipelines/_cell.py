@@ -70,6 +70,9 @@ def pipeline_from_source(name: str, source: str, namespace: dict[str, Any]) -> P
             place = _place(error, filename, node)
             if getattr(error, "line", None) is None and isinstance(error, PipelineError | SignatureError):
                 raise error.at(source, *place) from error.__cause__
+            if isinstance(error, PipelineError | SignatureError):
+                # It points into a text of its own: a condition, a template, a signature.
+                raise PipelineError(f"The pipeline {name!r}: {error.message}", hint=error.hint).at(source, *place) from error
             near = did_you_mean(error.name or "", _public(scope)) if isinstance(error, NameError) else ""
             raise PipelineError(f"The pipeline {name!r}: {type(error).__name__}: {error}{near and '.' + near}").at(
                 source, *place

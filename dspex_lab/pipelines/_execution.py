@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from dspex_lab.errors import LMError, PipelineError, PoolError
@@ -109,7 +109,8 @@ class StepRun:
             self._tell_error(problem)
             try:
                 if self.item.on_error == "fallback":
-                    status, outputs, error = await self._fall_back(inputs, problem)
+                    status, found, error = await self._fall_back(inputs, problem)
+                    outputs = found or outputs
                 return self._ended(status, outputs, error, started, clock)
             except BaseException as stop:
                 problem = stop
@@ -264,7 +265,7 @@ class StepRun:
         what = f"Step {self.name!r} did not finish within {'its timeout' if own else 'what was left of the deadline'}"
         return await self._within(limit, what, self._work(inputs))
 
-    async def _within(self, limit: float, what: str, work: Awaitable[T]) -> T:
+    async def _within(self, limit: float | None, what: str, work: Awaitable[T]) -> T:
         clock = asyncio.timeout(limit)
         try:
             async with clock:
@@ -275,7 +276,9 @@ class StepRun:
             raise PipelineError(
                 f"{what} ({limit:.3g} s).",
                 step=self.name,
-                hint="Give it more time, or make it async or pool= so that it can be stopped.",
+                hint="Give it more time."
+                if self.item.kind != "native" or facts_of(self.item.target).awaited or self.item.pool
+                else "Give it more time, or make it async or pool= so that it can be stopped.",
             ) from error
 
     async def _work(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -316,8 +319,10 @@ class StepRun:
             return await self._module(target, facts, pool, inputs)
         if pool is not None:
             value = await self._on_pool(pool, target, inputs, module=False)
-        elif facts.acall:
-            return self._fields(target, await self._predictor(target, facts, inputs))
+        elif facts.acall and not facts.awaited:
+            value = await self._predictor(target, facts, inputs)
+            if self.shape.whole is None:
+                return self._fields(target, value)
         elif self.item.batch is not None and self.context.batchers is not None:
             value = await self._batched(target, inputs)
         else:
@@ -360,8 +365,9 @@ class StepRun:
 
         context, gives = self.context, tuple(self.shape.outputs)
         assert context.batchers is not None  # noqa: S101 - asked by the caller
+        key = function if isinstance(function, Hashable) else id(function)
         return await context.batchers.submit(
-            function, self.name, self.item.batch, inputs, together, gives=gives, alone=context.alone()
+            key, self.name, self.item.batch, inputs, together, gives=gives, alone=context.alone()
         )
 
     async def _module(self, module: Any, facts: Facts, pool: str | None, inputs: Mapping[str, Any]) -> dict[str, Any]:

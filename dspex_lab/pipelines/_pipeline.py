@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from dspex_lab.pipelines._fields import Shape, StepField, constant_outputs, misf
 from dspex_lab.pipelines._graph import Graph, build
 from dspex_lab.pipelines._graph_view import GraphView, graph_of
 from dspex_lab.pipelines._modules import facts_of
-from dspex_lab.pipelines._step import Step, as_step, check_name, label, step_shape
+from dspex_lab.pipelines._step import Operation, Step, as_step, check_name, label, step_shape
 from dspex_lab.signatures import why_not
 
 if TYPE_CHECKING:
@@ -97,6 +98,21 @@ class Pipeline:
         kind = next((d.type for d in declared if d.type is not Any), Any)
         return StepField(field, kind, any(d.required for d in declared))
 
+    @functools.cached_property
+    def every_step(self) -> dict[str, Step]:
+        """The steps and all steps in them, by dotted name."""
+        return dict(_with_parts(self.steps, ""))
+
+    @functools.cached_property
+    def pools(self) -> frozenset[str]:
+        """The pools that its steps run on."""
+        return frozenset(s.pool for s in self.every_step.values() if s.pool is not None)
+
+    @functools.cached_property
+    def operations(self) -> dict[str, str]:
+        """The keys of the routed operations its steps ask for, each with the operation's name."""
+        return {s.target.key: s.target.name for s in self.every_step.values() if isinstance(s.target, Operation)}
+
     def with_defaults(self, **values: Any) -> Pipeline:
         """Return the pipeline with values for inputs that a run does not bring.
 
@@ -136,9 +152,10 @@ class Pipeline:
             if name in inputs:
                 problems.extend(self._misfit(name, inputs[name]))
             elif declared.required:
-                readers = ", ".join(repr(s) for s, d in self._readers[name] if d.required)
+                needed = [repr(s) for s, d in self._readers[name] if d.required]
+                readers = f"step{'s' * (len(needed) > 1)} {', '.join(needed)} need{'s' * (len(needed) == 1)}"
                 near = did_you_mean(name, [k for k in inputs if k not in self.inputs])
-                problems.append(f"input {name!r} ({type_name(declared.type)}) is missing; step {readers} needs it.{near}")
+                problems.append(f"input {name!r} ({type_name(declared.type)}) is missing; {readers} it.{near}")
         for name in inputs:
             if name not in self.inputs:
                 near = did_you_mean(name, [n for n in self.inputs if n not in inputs])
@@ -152,12 +169,12 @@ class Pipeline:
         return self.completed(inputs)
 
     def _misfit(self, name: str, value: Any) -> list[str]:
-        out = []
+        readers: dict[str, list[str]] = {}
         for reader, declared in self._readers[name]:
             why = misfit(declared.type, value)
             if why is not None:
-                out.append(f"input {name!r} does not fit step {reader!r}: {why}")
-        return out
+                readers.setdefault(why, []).append(repr(reader))
+        return [f"input {name!r} does not fit step{'s' * (len(n) > 1)} {', '.join(n)}: {why}" for why, n in readers.items()]
 
     def check(
         self, inputs: Mapping[str, Any] | None = None, *, rows: int = 1, around: Surroundings | None = None
@@ -270,3 +287,9 @@ def _is_quick(item: Step) -> bool:
         return False
     facts = facts_of(item.target)
     return facts.awaited and not facts.acall and not facts.names_dspy
+
+
+def _with_parts(steps: Mapping[str, Step], prefix: str) -> Iterator[tuple[str, Step]]:
+    for name, item in steps.items():
+        yield prefix + name, item
+        yield from _with_parts(item.how.parts(item), f"{prefix}{name}.")

@@ -79,8 +79,11 @@ class Result:
 
     @property
     def error(self) -> BaseException | None:
-        """Return the first step's error, or None."""
-        return next((s.error for s in self.steps.values() if s.error is not None), None)
+        """Return the error of the first step that failed, else of one whose fallback answered, or None."""
+        return next((s.error for s in self._by_gravity() if s.error is not None), None)
+
+    def _by_gravity(self) -> list[StepOutcome]:
+        return sorted(self.steps.values(), key=lambda s: s.status != "failed")
 
     def raise_for_status(self) -> Result:
         """Return the result if it is complete, else raise.
@@ -90,7 +93,7 @@ class Result:
         """
         if self.status == "complete":
             return self
-        failed = next((s for s in self.steps.values() if s.error is not None), None)
+        failed = next((s for s in self._by_gravity() if s.error is not None), None)
         short = failed or next((s for s in self.steps.values() if s.status == "partial"), None)
         step, cause = (short.name, short.error) if short else (None, None)
         kept = [s.name for s in self.steps.values() if s.status == "complete"]
@@ -122,9 +125,9 @@ class Result:
             for name, value in self.outputs.items()
         )
         bad = "".join(
-            f"<div>step <b>{e(s.name)}</b> {e(s.status)}: {e(describe(s.error))}</div>"
-            for s in self.steps.values()
-            if s.error is not None
+            f"<div>step <b>{e(s.name)}</b> {e(s.status)}: {e(s.why)}</div>"
+            for s in self._by_gravity()
+            if s.why
         )
         skipped = [s.name for s in self.steps.values() if s.status == "skipped"]
         if skipped:
@@ -175,7 +178,7 @@ def _clip(value: Any, limit: int = 400) -> str:
 
 
 def status_of(outcomes: Mapping[str, StepOutcome]) -> Status:
-    """Return ``complete`` if every step is, ``failed`` if none gave anything (a failed one may: see ``Work.kept``), else ``partial``."""
+    """Return ``complete`` if every step is, ``failed`` if none gave anything, else ``partial``."""
     states = [o.status for o in outcomes.values()]
     if states and all(s == "complete" for s in states):
         return "complete"
@@ -193,11 +196,11 @@ def collect(pipeline: Pipeline, outcomes: Mapping[str, StepOutcome], *, lost: bo
     """
     outputs: dict[str, Any] = {}
     nodes = pipeline.nodes
-    for field, (_, producer) in pipeline.structure.last.items():
+    for name, (_, producer) in pipeline.structure.last.items():
         outcome = outcomes.get(nodes[producer][0])
         if outcome is not None:
-            if field in outcome.outputs:
-                outputs[field] = outcome.outputs[field]
+            if name in outcome.outputs:
+                outputs[name] = outcome.outputs[name]
             elif lost and outcome.status == "failed" and outcome.on_error == "continue":
-                outputs[field] = None
+                outputs[name] = None
     return outputs

@@ -205,7 +205,7 @@ class Runner:
     ) -> None:
         kind, outer, row_index = place
         parent_id, parent_span = (outer[0].run_id, outer[1]) if outer else (None, None)
-        failed = next((s for s in result.steps.values() if s.error is not None), None)
+        failed = next((s for s in result._by_gravity() if s.error is not None), None)
         error = describe(failed.error) if failed else None
         emit = self.bus.emit
         if kind != "row" or self.bus.watched:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from dspex_lab.errors import PipelineError
 from dspex_lab.pipelines._fields import Shape
 from dspex_lab.pipelines._kinds import Kind, kind_named, kind_of
-from dspex_lab.signatures import Signature, signature
+from dspex_lab.signatures import UNNAMED, Signature, signature
 
 OnError = Literal["stop", "continue", "fallback"]
 
@@ -34,7 +34,9 @@ class Operation:
     @property
     def key(self) -> str:
         """Return the name under which statistics are kept: the operation and its signature's name or fields."""
-        return f"{self.name}({self.signature.name or ', '.join([*self.signature.inputs, '->', *self.signature.outputs])})"
+        contract = self.signature
+        fields = f"{', '.join(contract.inputs)} -> {', '.join(contract.outputs)}"
+        return f"{self.name}({fields if contract.name == UNNAMED else contract.name})"
 
 
 def predict(contract: Any) -> Operation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,17 +71,18 @@ class Router:
             self.observe(operation, implementation.name, 0.0, error)
             return False
 
-    def check_pins(self, pins: Iterable[str], own: Iterable[str]) -> None:
-        """Refuse pins of operations that do not exist.
+    def check_pins(self, pins: Mapping[str, str], own: Mapping[str, str]) -> None:
+        """Refuse pins that name an operation or an implementation that does not exist.
 
         Args:
-            pins: the operations pinned; ``own`` are the keys of those the pipeline asks for.
+            pins: the implementation by operation; ``own`` are the keys of the operations the pipeline asks for, each with its
+                kind.
 
         Raises:
             ConfigurationError: a pin names none of them.
         """
         known = sorted({*self.registry.operations(), *own})
-        for operation in pins:
+        for operation, chosen in pins.items():
             if operation not in known:
                 raise ConfigurationError(
                     f"There is no operation {operation!r} to pin.{did_you_mean(operation, known)}",
@@ -89,6 +90,15 @@ class Router:
                     expected=known,
                     actual=operation,
                     hint=f"Operations: {', '.join(known)}.",
+                )
+            able = [*self.registry.names(operation), *self.registry.names(own.get(operation, ""))]
+            if chosen not in able:
+                raise ConfigurationError(
+                    f"The operation {operation!r} cannot be pinned to {chosen!r}.{did_you_mean(chosen, able)}",
+                    key="pin",
+                    expected=able,
+                    actual=chosen,
+                    hint=f"It can be run by: {', '.join(able) or 'none'}.",
                 )
 
     def observe(self, operation: Operation, implementation: str, seconds: float, error: BaseException | None) -> None:

@@ -33,6 +33,6 @@ from ._build import input_field, output_field, signature
 from ._clash import why_not
 from ._diff import Change, diff
 from ._field import MISSING, Field
-from ._signature import Signature
+from ._signature import UNNAMED, Signature
 
-__all__ = ["MISSING", "Change", "Field", "Signature", "diff", "input_field", "output_field", "signature", "why_not"]
+__all__ = ["MISSING", "UNNAMED", "Change", "Field", "Signature", "diff", "input_field", "output_field", "signature", "why_not"]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Side = Literal["inputs", "outputs"]
 
+#: The name of a signature that nobody named, as in DSPy.
+UNNAMED = "StringSignature"
+
 #: The longest signature written on one line.
 LINE = 100
 
@@ -66,7 +69,7 @@ class Signature:
         self,
         fields: Iterable[Field],
         *,
-        name: str = "StringSignature",
+        name: str = UNNAMED,
         instructions: str | None = None,
         names: Mapping[str, Any] | None = None,
     ) -> None:

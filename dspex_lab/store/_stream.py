@@ -60,11 +60,28 @@ class Stream:
         self._thread = threading.Thread(
             target=self._read, args=(pieces[0][0], parameters, rows), name="dspex-store-stream", daemon=True
         )
-        self._thread.start()
-        first = self._take()  # the first piece is empty, so it is there at once, and always
+        self._ended = threading.Event()
+        try:
+            self._begin()
+            first = self._take()  # the first piece is empty: it has the columns' names
+        except BaseException:  # among them an interrupt, which may come anywhere in here
+            self.close()
+            raise
         #: The columns' names and types.
         self.schema: pa.Schema = getattr(first, "schema", None)
         self._first: pa.RecordBatch | None = first
+
+    def _begin(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError:  # there can be no more threads
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        self._con.close()  # which also ends the transaction
+        self._closed()
+        self._ended.set()
 
     def _read(self, sql: str, parameters: Parameters, rows: int) -> None:
         import pyarrow as pa
@@ -81,8 +98,7 @@ class Stream:
         except Exception as error:
             last = error
         finally:
-            self._con.close()  # which also ends the transaction
-            self._closed()
+            self._end()
             self._put(last)
 
     def _put(self, item: pa.RecordBatch | Exception | None) -> bool:
@@ -93,11 +109,7 @@ class Stream:
         return False
 
     def _take(self) -> pa.RecordBatch | None:
-        try:
-            item = self._pieces.get()
-        except BaseException:
-            self.close()
-            raise
+        item = self._pieces.get()
         if isinstance(item, Exception):
             self._stopped = True
             if stopping(item):
@@ -125,12 +137,12 @@ class Stream:
         self._stopped = True
         self._first = None
         for _ in range(100):
-            if not self._thread.is_alive():
-                return
+            if self._ended.is_set():
+                break
             # A call that comes between two of the work's own is refused; the next one is not.
             with contextlib.suppress(duckdb.Error):
                 self._con.interrupt()
-            self._thread.join(0.05)
+            self._ended.wait(0.05)
 
     def __enter__(self) -> Stream:
         return self

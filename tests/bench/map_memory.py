@@ -3,8 +3,8 @@
     python tests/bench/map_memory.py [ROWS] [--out jsonl|parquet|csv] [--data rows|parquet] [--concurrency N]
 
 One sync step over ROWS rows (1,000,000), telemetry on, store in a file. Prints the process's resident memory at a tenth and at
-all of the rows, the highest ever, what of it DuckDB keeps of the store's file, and rows a second; then what writing the finished
-file added.
+all of the rows, the highest ever, what of it DuckDB keeps of the store's file, and rows a second; then what it took to write
+the finished file.
 """
 
 from __future__ import annotations

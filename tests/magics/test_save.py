@@ -96,6 +96,32 @@ def test_a_pipeline_saved_as_yaml_and_loaded_is_the_same(made: Any, capsys: pyte
     assert run_cell(made, "%dspex load p.yaml as q") is dx.lab().pipelines["q"]
 
 
+def test_classes_of_cells_that_no_history_keeps_are_saved_too(shell: Any) -> None:
+    def run_unkept(cell: str) -> None:
+        shell.run_cell(cell, store_history=False).raise_error()  # as nbval runs them
+
+    run_unkept("from enum import Enum\nclass Intent(Enum):\n    REFUND = 'old'")
+    run_unkept("from enum import Enum\nclass Intent(Enum):\n    REFUND = 'refund'")
+    run_unkept("%%dspex pipeline p\nintent = step(lambda text: Intent.REFUND)")
+    run_unkept("%dspex save p p.py")
+    text = Path("p.py").read_text()
+    assert "class Intent(Enum):\n    REFUND = 'refund'" in text
+    assert "'old'" not in text
+
+
+def test_a_file_calls_objects_as_the_notebook_does(made: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run_cell(made, "import dspex_lab as dx\npages = dx.index(['how to pay', 'how to leave'])\ntwin = dx.index(['a'])")
+    run_cell(made, "%%dspex pipeline inner\nadvice = retrieve(pages, query='question', k=1)")
+    run_cell(made, "%%dspex pipeline s\nall = inner\nmore = retrieve(pages, query='question', k=2)")
+    run_cell(made, "other = dx.pipeline('other', found=dx.retrieve(twin, query='q', k=1), guess=dx.step(lambda x: x))")
+    run_cell(made, "dx.lab().pipelines['other'] = other")
+    for name, told in (("s", "pages"), ("other", "guess, twin")):
+        run_cell(made, f"%dspex save {name} {name}.yaml")
+        assert f"# It needs what is called {told}: dx" in Path(f"{name}.yaml").read_text()
+    run_cell(made, "%dspex load s.yaml")
+    assert capsys.readouterr().out.endswith("s: nothing changed\n")
+
+
 def test_a_loaded_file_reaches_what_the_notebook_made_and_no_more(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run_cell(made, "from os import system\nfrom io import open\nimport dspy\nasker = dspy.Predict('q -> a')")
     Path("helpers_here.py").write_text("def shout(text: str) -> str:\n    return text.upper()\n")

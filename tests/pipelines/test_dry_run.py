@@ -559,6 +559,7 @@ def test_it_is_shown_as_text_and_as_a_table_with_everything_escaped(lab: dx.Lab)
     whole = dx.pipeline("p", a=dx.step(dspy.Predict("x -> a"), pool="<b>"), y=each("xs", template("{{ x }}")))
     report = lab.check(whole, rows=2)
     text, html = repr(report), report._repr_html_()
+    assert html.startswith('<div class="dspex-check mathjax_ignore tex2jax_ignore">')  # else "$0 … $1" is shown as a formula
     assert text.startswith("p: cannot run as it is: 1 error · ")
     assert "2 rows: " in text
     assert "error: a: there is no pool '<b>'." in text

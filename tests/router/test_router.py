@@ -98,8 +98,9 @@ def test_pins_and_can_run_are_obeyed(lab: dx.Lab) -> None:
     assert lab.predict(CONTRACT, text="abc")["label"] == "a"
     assert lab.predict(CONTRACT, text="abcdef")["label"] == "b"
     assert lab.predict(CONTRACT, text="abc", options=dx.RunOptions(pin={"predict": "dspy"}))["label"] == "b"
-    error = lab.predict(CONTRACT, text="abc", options=dx.RunOptions(pin={"predict": "dsp"})).error
-    assert "Did you mean 'dspy'" in str(error)
+    with pytest.raises(dx.ConfigurationError, match="Did you mean 'dspy'"):
+        lab.predict(CONTRACT, text="abc", options=dx.RunOptions(pin={"predict": "dsp"}))
+    assert lab.last_result["label"] == "b", "nothing was run"
 
 
 def test_dspy_and_the_pool_do_the_same_again_and_are_taken_only_on_request() -> None:
@@ -144,4 +145,4 @@ def test_an_implementation_that_cannot_say_whether_it_runs_is_counted_and_passed
 
 def test_a_pin_of_an_operation_that_does_not_exist_is_refused() -> None:
     with pytest.raises(dx.ConfigurationError, match=r"no operation 'predit' to pin\. Did you mean 'predict'"):
-        Router().check_pins(["predict", "predit"], ["predict(Label)"])
+        Router().check_pins({"predict": "dspy", "predit": "dspy"}, {"predict(Label)": "predict"})

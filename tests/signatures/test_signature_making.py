@@ -355,10 +355,10 @@ def test_shadowing_a_builtin_later_is_seen() -> None:
 def test_the_cache_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_build, "CACHE_SIZE", 10)
     for number in range(40):
-        signature(f"a{number} -> b")
+        signature(f"bound{number} -> b")
     assert len(_build._cache) <= 10
-    first = signature("a39 -> b")
-    assert signature("a39 -> b") is first
+    first = signature("bound39 -> b")
+    assert signature("bound39 -> b") is first
 
 
 def test_signatures_and_fields_are_immutable() -> None:

@@ -93,7 +93,7 @@ def test_everything_else_is_refused_and_changes_nothing(store: Store, sql: str, 
     assert caught.value.path == store.path
     found = store.query("SELECT run_id, name FROM runs")
     assert found.to_numpy().tolist() == [["r", "support"]]
-    assert len(store.query("SHOW TABLES")) == 7
+    assert len(store.query("SHOW TABLES")) == 8
     assert not (tmp_path / "x.csv").exists()
     store.write(end("s"))
     store.flush()
@@ -175,7 +175,7 @@ def test_errors_point_at_their_place(store: Store, sql: str, message: str, point
 
 
 def test_an_unknown_table_is_answered_with_those_there_are(store: Store) -> None:
-    with pytest.raises(StoreError, match="The tables are decisions, events, labs, lm_calls, meta, runs, spans") as caught:
+    with pytest.raises(StoreError, match="The tables are checkpoints, decisions, events, labs, lm_calls, meta, runs, spans") as caught:
         store.query("SELECT * FROM run")
     assert 'Did you mean "runs"' in str(caught.value)
 

@@ -151,7 +151,8 @@ class CheckReport:
         )
         facts = "".join(f"<div>{escape(label)}: {escape(text)}</div>" for label, text in self._facts())
         return (
-            f'<div class="dspex-check"><div><b>{escape(self.summary())}</b></div>'
+            # "$0.10 … $0.20" is no formula: the classes keep MathJax 3 (JupyterLab) and 2 (nbconvert) away.
+            f'<div class="dspex-check mathjax_ignore tex2jax_ignore"><div><b>{escape(self.summary())}</b></div>'
             f"{f'<ul>{found}</ul>' if found else ''}{f'<table>{head}{body}</table>' if body else ''}{facts}</div>"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dspex_lab.errors import PipelineError
@@ -43,15 +44,19 @@ def load_pipeline(
     return _Load(Allowed(functions, modules)).top(path_or_text)
 
 
-def to_yaml(pipeline: Pipeline, path: str | Path | None = None) -> str:
+def to_yaml(pipeline: Pipeline, path: str | Path | None = None, *, names: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Return a pipeline as YAML, from which :func:`load_pipeline` makes an equal one; with ``path`` also write it there.
 
     Functions and types stand in it by name. DSPy modules are written with their signature, demonstrations and settings.
 
+    Args:
+        names: what objects without a name of their own (an index, a model) are called here; the names that a pipeline's own
+            cell uses come first. Others go by their step: ``STEP_source``.
+
     Raises:
         PipelineError: a part of it cannot be written; says which.
     """
-    text = written(rendered(Writer().pipeline(pipeline)))
+    text = written(rendered(Writer(names).pipeline(pipeline)))
     if len(text) > MAX_CHARACTERS:
         raise PipelineError(
             f"The pipeline {pipeline.name!r} makes a file of {len(text):,} characters; {MAX_CHARACTERS:,} are read at most.",
@@ -77,11 +82,14 @@ def write_file(path: Path, text: str) -> None:
         raise PipelineError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def handed_in(pipeline: Pipeline) -> dict[str, Any]:
-    """Return what ``load_pipeline(to_yaml(pipeline), functions=...)`` needs: the objects by the names the file gives them."""
+def handed_in(pipeline: Pipeline, *, names: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Return what ``load_pipeline(to_yaml(pipeline), functions=...)`` needs: the objects by the names the file gives them.
+
+    ``names`` are those given to :func:`to_yaml`.
+    """
     from dspex_lab.pipelines.files._writer import references
 
-    return references(Writer().pipeline(pipeline))
+    return references(Writer(names).pipeline(pipeline))
 
 
 class _Load:

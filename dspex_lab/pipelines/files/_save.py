@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from dspex_lab.errors import PipelineError
 from dspex_lab.pipelines._pipeline import Pipeline
@@ -16,12 +18,20 @@ _WAYS = "Give another name, or overwrite=True (%dspex save ... --overwrite)."
 _MARK = re.compile(r"# Saved by dspex_lab \(([0-9a-f]{16})\)")
 
 
-def save(pipeline: Pipeline, path: str | Path, *, overwrite: bool = False, cells: Iterable[str] = ()) -> Path:
+def save(
+    pipeline: Pipeline,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    cells: Iterable[str] = (),
+    names: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
     """Write a pipeline to ``path``: as plain Python (``.py``) or as YAML (``.yaml``, ``.yml``).
 
     Args:
         overwrite: also where the file was not written by this function, or was changed since.
         cells: the notebook's cells, newest first; see :func:`to_python`.
+        names: what the notebook calls its objects; see :func:`to_yaml`.
 
     Raises:
         PipelineError: the ending is another, the file is somebody else's, or a part of the pipeline cannot be written.
@@ -32,9 +42,9 @@ def save(pipeline: Pipeline, path: str | Path, *, overwrite: bool = False, cells
     if path.suffix == ".py":
         text = to_python(pipeline, path.name, cells=cells)
     else:
-        needed = sorted(n for n in handed_in(pipeline) if ":" not in n)
+        needed = sorted(n for n in handed_in(pipeline, names=names) if ":" not in n)
         about = f"# It needs what is called {', '.join(needed)}: dx.load_pipeline(path, functions={{...}})\n" if needed else ""
-        text = about + to_yaml(pipeline)
+        text = about + to_yaml(pipeline, names=names)
     if not overwrite:
         _refuse_to_lose(path)
     write_file(path, f"# Saved by dspex_lab ({_digest(text)})\n{text}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 from dspex_lab.errors import PipelineError
+from dspex_lab.pipelines._cell import cell_of
 from dspex_lab.pipelines._kinds import BUILT_IN
 from dspex_lab.pipelines._pipeline import Pipeline
 from dspex_lab.pipelines._step import Step, step_shape
@@ -36,10 +38,15 @@ class Named:
 
 
 class Writer:
-    """Makes trees of steps; what a kind's ``dump(item, writer)`` is given."""
+    """Makes trees of steps; what a kind's ``dump(item, writer)`` is given.
 
-    def __init__(self) -> None:
+    Args:
+        names: what the notebook calls its objects; an object without a name of its own goes by that.
+    """
+
+    def __init__(self, names: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._path: list[str] = []
+        self._names = [names]
 
     @property
     def path(self) -> str:
@@ -67,7 +74,12 @@ class Writer:
             tree["description"] = made.description
         if made.defaults:
             tree["variables"] = {n: to_plain(v, made.inputs[n].type, f"the default of {n!r}") for n, v in made.defaults.items()}
-        tree["steps"] = self.steps(made.steps)
+        cell = cell_of(made)
+        self._names.append(cell.names if cell is not None else {})
+        try:
+            tree["steps"] = self.steps(made.steps)
+        finally:
+            self._names.pop()
         return tree
 
     def steps(self, items: Mapping[str, Step]) -> Tree:
@@ -123,7 +135,12 @@ class Writer:
 
     def reference(self, target: Any, otherwise: str | None = None) -> Ref:
         """Return a reference to an object that the loader's caller hands in, called ``otherwise`` where it has no name."""
-        return Ref(target, wish_of(target, (otherwise or self.path).replace(".", "_")))
+        return Ref(target, wish_of(target, self._called(target) or (otherwise or self.path).replace(".", "_")))
+
+    def _called(self, target: Any) -> str | None:
+        """Return what the cell, else the one around it, else the notebook calls an object."""
+        mine = (n for names in reversed(self._names) for n, v in names.items() if v is target and not n.startswith("_"))
+        return next(mine, None)
 
     def lm(self, lm: Any) -> Any:
         """Return a model: its name, its name and settings, or a reference."""

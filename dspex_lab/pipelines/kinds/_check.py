@@ -233,6 +233,8 @@ class CheckKind(Kind):
                 tries.append(_Try(outcome, None, [unread]))
                 continue
             work.degraded = None
+            if outcome.status == "failed" and not target.strict and work.kept:
+                break  # what was wrong with the answer before was no reason to have none
             outputs = pass_on(work, outcome)
             if outcome.status == "failed":
                 # Its own on_error="continue" gave it up; there is nothing to check.

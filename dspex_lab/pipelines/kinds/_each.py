@@ -94,7 +94,7 @@ class EachKind(Kind):
         """Run the step for each item, a number of them at once."""
         target = item.target
         one, values = target.item_of(work.field), _as_list(work.name, target.field, inputs[target.field])
-        common = {n: v for n, v in inputs.items() if n != target.field}
+        common = {**inputs, target.field: values}
         outcomes: list[StepOutcome | None] = [None] * len(values)
         todo = iter(enumerate(values))
         name = target.step.name or "item"

@@ -64,7 +64,8 @@ class LoopKind(Kind):
         name = target.step.name or "round"
         for index in range(target.limit):
             outcome = await work.step(name, target.step, fields, gives=work.field, index=index)
-            found = dict(pass_on(work, outcome))
+            given = pass_on(work, outcome)
+            found = {**given, **{f: given.get(f) for f in work.shape.outputs}}
             fields.update(found)
             if await target.test.holds(work, fields):
                 return found

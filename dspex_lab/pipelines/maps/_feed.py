@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from dspex_lab.errors import PipelineError
@@ -27,7 +26,7 @@ class Feed:
     """The rows of a source that have no outcome yet, in order. Used on one event loop.
 
     Args:
-        chunks: the rows; read in ``executor``, by one thread at a time.
+        chunks: the rows; read in a thread of their own.
         take: takes a row's inputs.
         done: says of a row's index that it need not run.
 
@@ -41,9 +40,10 @@ class Feed:
         chunks: Iterator[list[Any]],
         take: Callable[[Mapping[str, Any]], dict[str, Any]],
         done: Callable[[int], bool],
-        executor: Executor,
     ) -> None:
-        self._chunks, self._take, self._done, self._executor = chunks, take, done, executor
+        self._chunks, self._take, self._done = chunks, take, done
+        # A thread of its own, always the same: Arrow keeps memory for every thread that ever read.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="dspex-map-feed")
         self._ready: deque[Todo] = deque()
         self._reading: asyncio.Future[list[Todo]] | None = None
         self._ended = False
@@ -64,10 +64,13 @@ class Feed:
         return item
 
     def close(self) -> None:
-        """Let go of the file, unless a thread is still reading it: then that one does when it is done."""
+        """Let go of the data, when what is being read of it is read."""
         self._ended = True
-        with contextlib.suppress(ValueError):
-            getattr(self._chunks, "close", int)()
+        self._executor.submit(self._let_go)
+        self._executor.shutdown(wait=False)
+
+    def _let_go(self) -> None:
+        getattr(self._chunks, "close", int)()
 
     def _begin(self) -> asyncio.Future[list[Todo]]:
         self._reading = asyncio.get_running_loop().run_in_executor(self._executor, self._piece)

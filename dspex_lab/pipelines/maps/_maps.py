@@ -243,7 +243,7 @@ class Maps:
         said: dict[str, Any],
         before: Before | None,
     ) -> MapRun:
-        feed = Feed(source.chunks(), inputs_from(pipeline, source.columns), keep.done, self._runner.executor)
+        feed = Feed(source.chunks(), inputs_from(pipeline), keep.done)
         width = how.concurrency if source.total is None else max(min(how.concurrency, source.total), 1)
         return MapRun(self._runner, pipeline, modules, options, width, feed, keep, int, said, before)
 

@@ -271,7 +271,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def inputs_from(pipeline: Pipeline, columns: Sequence[str] | None = None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+def inputs_from(pipeline: Pipeline) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """Return the function that takes one row's inputs from its plain values.
 
     What is missing is None, or left to the default of an input that has one. A column of whole numbers with a gap is one
@@ -279,8 +279,6 @@ def inputs_from(pipeline: Pipeline, columns: Sequence[str] | None = None) -> Cal
     """
     wanted = []
     for name, declared in pipeline.inputs.items():
-        if columns is not None and name not in columns and not declared.required:
-            continue
         kinds = get_args(declared.type) or (declared.type,)
         origins = {getattr(k, "__origin__", k) for k in (declared.type, *kinds)}
         wanted.append((name, declared.required, int in kinds and float not in kinds, list in origins))

@@ -180,6 +180,22 @@ def test_inputs_are_taken_as_the_pipeline_declares_them() -> None:
     assert type(found["x"]) is float
 
 
+def test_rows_of_async_steps_are_refused_one_by_one_too(lab: dx.Lab) -> None:
+    async def later(n: int) -> int:
+        return n
+
+    frame = lab.map(later, [{"n": 1}, {"n": "x"}, {"n": 3}])
+    assert frame["status"].tolist() == ["complete", "failed", "complete"]
+
+
+def test_a_field_that_only_later_rows_have_is_taken(lab: dx.Lab) -> None:
+    def add(n: int, more: int = 0) -> int:
+        return n + more
+
+    rows = [{"n": n} for n in range(1_500)] + [{"n": 1, "more": 10}]
+    assert lab.map(add, iter(rows), out="out.jsonl").frame()["add"].tolist()[-2:] == [1_499, 11]
+
+
 def test_a_pipeline_without_inputs_runs_once_for_each_row(lab: dx.Lab) -> None:
     assert lab.map(lambda: 1, pd.DataFrame({"a": [1, 2]}))["status"].tolist() == ["complete"] * 2
 

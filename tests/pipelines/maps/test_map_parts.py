@@ -306,6 +306,23 @@ def test_columns_take_the_type_that_all_their_values_fit(tmp_path: Path) -> None
     assert table["list"].to_pylist() == [[1.0], [2.5], None]
 
 
+def test_values_take_the_type_that_their_column_has_in_all_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"x": 2**60, "list": [2**60], "object": {"a": 2**60}, "texts": ["a"]},
+        {"x": 1.5, "list": [1.5, None], "object": {"a": 1.5, "b": 1}, "texts": []},
+    ]
+    journal = Journal(tmp_path / "out.parquet", 1)
+    journal.begin(PIPELINE, DATA, None, False)
+    journal.write([outcome(i, x=1) for i in range(2)], lambda o: {**rows[o.row_index], "row_index": o.row_index})
+    monkeypatch.setattr(_compose, "_PIECE", 1)
+    table = pq.read_table(compose(journal, ("row_index",), {})).to_pydict()
+    journal.close()
+    assert table["x"] == [2.0**60, 1.5]
+    assert table["list"] == [[2.0**60], [1.5, None]]
+    assert table["object"] == [{"a": 2.0**60, "b": None}, {"a": 1.5, "b": 1}]
+    assert table["texts"] == [["a"], []]
+
+
 def test_types_of_the_data_live_on_where_the_values_fit(tmp_path: Path) -> None:
     import datetime as dt
     import decimal
@@ -351,7 +368,7 @@ def test_every_row_that_is_not_done_is_handed_out_once(sizes: list[int], done: s
             raise PipelineError("cut")
 
     async def work(executor: ThreadPoolExecutor) -> tuple[list[Todo], Feed]:
-        feed = Feed(given(), lambda row: {"taken": row["n"]}, done.__contains__, executor)
+        feed = Feed(given(), lambda row: {"taken": row["n"]}, done.__contains__)
         got: list[Todo] = []
 
         async def worker() -> None:
@@ -376,7 +393,7 @@ def test_whatever_a_source_raises_is_told_with_its_place() -> None:
         raise OSError("the disk is gone")
 
     async def work(executor: ThreadPoolExecutor) -> None:
-        feed = Feed(given(), dict, lambda index: False, executor)
+        feed = Feed(given(), dict, lambda index: False)
         assert await feed.get() is not None
         assert await feed.get() is None
         assert "beyond row 1: OSError: the disk is gone" in str(feed.problem)
