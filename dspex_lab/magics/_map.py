@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import re
 from typing import Any
 
-from dspex_lab.errors import ConfigurationError, PipelineError, did_you_mean
+from dspex_lab.errors import ConfigurationError, DspexError, PipelineError, did_you_mean
 from dspex_lab.magics._base import Call, Command
 from dspex_lab.magics._lab import known_pipelines
 from dspex_lab.magics._line import Line, parse
@@ -38,15 +40,29 @@ def run(call: Call) -> Any:
         nonlocal plan
         plan = lab.plan_map(target, _data(call, line.words[1]), options=options(line), **how)
 
-    pointed(line, check)
-    with plan, watched(lab, target, rows=plan.left, kind="map"):
-        try:
-            made = plan.run(progress=False)
-        except KeyboardInterrupt:
-            raise PipelineError("The map was stopped by you.", hint=lab.last_map.hint if lab.last_map else None) from None
+    try:
+        pointed(line, check)
+        with plan, watched(lab, target, rows=plan.left, kind="map"):
+            try:
+                made = plan.run(progress=False)
+            except KeyboardInterrupt:
+                raise PipelineError("The map was stopped by you.", hint=lab.last_map.hint if lab.last_map else None) from None
+    except DspexError as error:
+        error.hint = as_flags(error.hint) if error.hint else error.hint
+        raise
+    if getattr(made, "hint", ""):
+        made = dataclasses.replace(made, hint=as_flags(made.hint))
     if into is not None:
         call.shell.user_ns[into] = made
     return made
+
+
+def as_flags(hint: str) -> str:
+    """Return what ``lab.map`` advises in the words of this line: ``retry_failed=True`` is ``--retry-failed``."""
+    hint = re.sub(r"\b(retry_failed|overwrite)=(True\b)?", lambda found: "--" + found[1].replace("_", "-"), hint)
+    hint = re.sub(r"\b(resume|out)=(?=[\w'\"])", r"--\1 ", hint)
+    hint = re.sub(r"\b(resume|out)=", r"--\1", hint)
+    return re.sub(r"\b1 rows\b", "1 row", hint.replace("the same call", "the same line"))
 
 
 def _how(line: Line) -> dict[str, Any]:

@@ -28,24 +28,39 @@ class Transcript:
         self._write = write
         self._speaker: Any = None
         self._spoke: set[tuple[str | None, str | None]] = set()
+        self._told: dict[tuple[str, str | None], str] = {}
+        self._calls: dict[str | None, dict[Any, int]] = {}
 
     def take(self, event: Any) -> None:
         """Write what one event says."""
         if event.kind == "token":
             self._token(event)
-        elif event.kind == "field" and (event.step, event.field) not in self._spoke:
-            value = event.value if isinstance(event.value, str) else repr(event.value)
-            self._head((event.step, event.field), f"{event.step}.{event.field}")
-            self._write(_clean(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"))
+        elif event.kind == "field":
+            self._field(event)
         elif event.kind == "step.stop" and event.data["status"] in ("failed", "fallback", "partial"):
             self._head((event.step, event.data["status"]), event.step)
             self._write(event.data["status"])
+
+    def _field(self, event: Any) -> None:
+        value = event.value if isinstance(event.value, str) else repr(event.value)
+        # A step that holds others gives again what the last of them gave.
+        inner = f"{event.step}."
+        again = any(s.startswith(inner) and f == event.field and v == value for (s, f), v in self._told.items())
+        self._told[event.step, event.field] = value
+        if again or (event.step, event.field) in self._spoke:
+            return
+        self._head((event.step, event.field), f"{event.step}.{event.field}")
+        self._write(_clean(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"))
 
     def _token(self, event: Any) -> None:
         about = event.data
         field, part, attempt = event.field, about["part"], about["attempt"]
         heading = event.step if field is None else f"{event.step}.{field}"
         notes = [part.replace("_", " ")] if part != "text" else []
+        # The items of an ``each`` speak at once, each in a call of its own.
+        calls = self._calls.setdefault(event.step, {})
+        call = calls.setdefault(about["call_id"], len(calls) + 1)
+        notes += [f"call {call}"] if call > 1 else []
         notes += [f"attempt {attempt}"] if attempt > 1 else []
         notes += ["from the cache"] if about["cached"] else []
         self._head((about["call_id"], field, part, attempt), heading + (f" ({', '.join(notes)})" if notes else ""))

@@ -46,6 +46,7 @@ class StepRun:
         "implementation",
         "item",
         "kept",
+        "lm",
         "name",
         "parent_id",
         "parts",
@@ -71,6 +72,8 @@ class StepRun:
         self.parent_id = context.span_id if parent is None else parent.span_id
         self.field = name if field is None else field
         self.path = name if path is None else path
+        #: The model of its own, else that of the step it is in; None is the one in use.
+        self.lm: Any = item.lm if item.lm is not None or parent is None else parent.lm
         self.span_id: str = span_id or new_id()
         self.implementation: str | None = None
         self.worker: str | None = None
@@ -213,7 +216,7 @@ class StepRun:
         # What an optimizer put into the place of a step is tried out, not looked up.
         if not item.cache or cache is None or any((n + ".").startswith(self.name + ".") for n in context.modules):
             return await self._repeated(inputs)
-        model = context.chosen(item.lm) if "dspy" in sys.modules or item.how.asks(item) != (0, 0) else None
+        model = context.chosen(self.lm) if "dspy" in sys.modules or item.how.asks(item) != (0, 0) else None
         key = cache.key(item, inputs, model, field=self.field, also=tuple(sorted(context.pin.items())))
         if key is None:
             return await self._repeated(inputs)
@@ -333,7 +336,7 @@ class StepRun:
         """Return what ``function(**inputs)`` gives; see :class:`Work`."""
         context, facts = self.context, facts_of(function)
         force = lm or facts.names_dspy
-        context.enter(self.span_id, self.name, force, self.item.lm)
+        context.enter(self.span_id, self.name, force, self.lm)
         if facts.awaited:
             return await function(**inputs) if context.wait is None else context.wait(function(**inputs))
         value = await self._in_thread(lambda: function(**inputs))
@@ -386,11 +389,11 @@ class StepRun:
     async def _predictor(self, target: Any, facts: Facts, inputs: Mapping[str, Any]) -> Any:
         """Call what asks a model: where it may, on the loop."""
         context = self.context
-        context.enter(self.span_id, self.name, True, self.item.lm)
+        context.enter(self.span_id, self.name, True, self.lm)
         if not facts.sync:
             return await context.finish(target.acall(**inputs))
         # An engine in this process answers at once: one thread costs less than the three hops of acall.
-        if context.wait is None and facts.acall and not is_simulated(context.chosen(self.item.lm)):
+        if context.wait is None and facts.acall and not is_simulated(context.chosen(self.lm)):
             return await target.acall(**inputs)
         return await self._in_thread(lambda: target(**inputs))
 
@@ -416,7 +419,7 @@ class StepRun:
     async def _on_pool(self, name: str, target: Any, inputs: Mapping[str, Any], module: bool) -> Any:
         context = self.context
         trace = active_trace() if module else None
-        lm = travelling_lm(context, module, self.item.lm)
+        lm = travelling_lm(context, module, self.lm)
         errand = Errand(
             context.run_id,
             self.span_id,

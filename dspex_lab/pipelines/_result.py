@@ -124,11 +124,7 @@ class Result:
             f"<tr><td style='text-align:left'><b>{e(name)}</b></td><td style='text-align:left'>{e(_clip(value))}</td></tr>"
             for name, value in self.outputs.items()
         )
-        bad = "".join(
-            f"<div>step <b>{e(s.name)}</b> {e(s.status)}: {e(s.why)}</div>"
-            for s in self._by_gravity()
-            if s.why
-        )
+        bad = "".join(f"<div>step <b>{e(s.name)}</b> {e(s.status)}: {e(s.why)}</div>" for s in self._by_gravity() if s.why)
         skipped = [s.name for s in self.steps.values() if s.status == "skipped"]
         if skipped:
             bad += f"<div>skipped: {e(', '.join(skipped))}</div>"

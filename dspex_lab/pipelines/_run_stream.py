@@ -34,6 +34,7 @@ class _Course:
 
     def __init__(self, pipeline: Pipeline, work: Work) -> None:
         self.hub = Hub(pipeline)
+        self.name = pipeline.name
         self.result: Result | None = None
         self.error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -41,6 +42,12 @@ class _Course:
         self.left = False  # by who watched
         self._work = work
         self._task: asyncio.Task[Any] | None = None
+
+    def __str__(self) -> str:
+        if self.result is not None:
+            return f"{self.name}: {self.result.status}"
+        states = (("left", self.left), ("not begun", self.loop is None), ("ended with an error", self.over.is_set()))
+        return f"{self.name}: {next((word for word, is_so in states if is_so), 'under way')}"
 
     async def go(self) -> None:
         """Carry the run out; what it raises is kept for the one who watches."""
@@ -183,6 +190,9 @@ class RunStream:
             if course.loop.is_running():
                 course.over.wait(_PATIENCE)
 
+    def __repr__(self) -> str:
+        return f"<RunStream of {self._course}>"
+
     def __enter__(self) -> RunStream:
         return self
 
@@ -261,6 +271,9 @@ class AsyncRunStream:
             self._course.abandon()
             self._task.cancel()
             await asyncio.wait([self._task], timeout=_PATIENCE)
+
+    def __repr__(self) -> str:
+        return f"<AsyncRunStream of {self._course}>"
 
     async def __aenter__(self) -> AsyncRunStream:
         return self

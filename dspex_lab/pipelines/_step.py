@@ -135,7 +135,7 @@ def step(
         idempotent: repeating it does no harm.
         cache: seconds for which equal inputs are answered from memory; True is until the Lab is closed.
         batch: ``dx.Batch(size, window)``: the function takes lists, and like requests are put together for it.
-        lm: the model this step uses (``"openai/gpt-5-mini"`` or a ``dspy.LM``); None is the one in use.
+        lm: the model this step, and the steps in it, use (``"openai/gpt-5-mini"`` or a ``dspy.LM``); None is the one in use.
         on_error: ``"stop"``: steps that need its fields are skipped and all others still run; ``"continue"``: its fields
             become None and the steps that need them run; ``"fallback"``: ``fallback`` does it instead. The run is then
             ``partial``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ._field import Field
+from ._field import MISSING, Field
 from ._signature import Signature
 
 _ASPECTS = ("role", "type_text", "takes_any", "description", "default")
@@ -32,8 +32,22 @@ class Change:
     def __str__(self) -> str:
         if self.kind != "changed":
             return f"{self.kind} {(self.after or self.before).role} {self.field}"
+        told = self._plainly()
+        if told:
+            return f"changed {self.field}: {told}"
         where = f"{self.field}: {self.aspect}" if self.field else self.aspect
         return f"changed {where} from {self.before!r} to {self.after!r}"
+
+    def _plainly(self) -> str | None:
+        """Return what changed where one side has nothing, or where a value means little to a reader; else None."""
+        if self.aspect == "takes_any":
+            return "its type is declared now" if self.before else "its type is not declared any more"
+        if self.aspect == "order" or self.field is None:
+            return None
+        nothing = MISSING if self.aspect == "default" else None
+        if self.before is nothing:
+            return f"{self.aspect} {self.after!r} added"
+        return f"{self.aspect} {self.before!r} removed" if self.after is nothing else None
 
 
 def diff(before: Signature, after: Signature) -> list[Change]:

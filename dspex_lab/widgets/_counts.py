@@ -114,7 +114,7 @@ class Step:
             self.skipped += 1
         else:
             self.complete += 1
-        if self.status in ("failed", "partial") and (span.error or self.status == "failed"):
+        if self.status in ("failed", "partial", "fallback") and (span.error or self.status == "failed"):
             self.add_error(span.error)
 
     def again(self) -> None:

@@ -59,7 +59,9 @@ class RunState:
         self.status = "waiting"
         self._lm, self._simulated, self._clock = lm, simulated, clock
         outermost = {str(n["name"]) for n in graph.get("nodes", ())}
-        self._steps = {name: Step(name not in outermost) for name, _ in walk(graph)}
+        nodes = list(walk(graph))
+        self._steps = {name: Step(name not in outermost) for name, _ in nodes}
+        self._checks = [name for name, node in nodes if node.get("kind") in ("assert", "suggest")]
         self._owners: dict[str, tuple[Step, ...]] = {}
         self._foreign: set[str | None] = set()
         self._tokens = Tokens()
@@ -229,12 +231,30 @@ class RunState:
         cost unpriced`` (of its language model calls), ``implementation worker``, and ``errors``: the most frequent
         first, ``{"text", "count"}``. The summary has ``name kind status run_id lm simulated``, ``at`` (the time of this
         snapshot, epoch seconds), ``seconds`` (None before the start), the counts of language model calls, ``error
-        error_step``, and ``rows`` (None for a run): ``total done complete partial failed cancelled rate eta``, where
+        error_step`` (of a run that ended without one: what its first step lacks that gave less than wanted), and ``rows`` (None for a run): ``total done complete partial failed cancelled rate eta``, where
         ``done`` is all that have ended, ``rate`` rows per second and ``eta`` seconds.
         """
         now = self._clock()
         steps = {n: s.shown(self._status(s), self._seconds(s, now)) for n, s in self._steps.items()}
+        if self.kind == "run":
+            self._refuse(steps)
         return steps, self._summary(now)
+
+    def _refuse(self, steps: dict[str, dict[str, Any]]) -> None:
+        """Say of answers that a check refused what was wrong: the step itself was complete, its answers were not used."""
+        for name in self._checks:
+            check = steps[name]
+            for inner in steps:
+                tried = inner.rpartition(".")[0] == name and steps[inner]["status"] == "complete"
+                if tried and check["status"] in ("partial", "failed", "fallback"):
+                    steps[inner] |= {"status": "partial", "errors": check["errors"]}
+
+    def _short(self) -> tuple[str | None, str | None]:
+        """Return what went wrong in the run, or else in its first step that ended less than whole, and that step."""
+        if self._error is not None or self.kind == "map" or not self.final:
+            return self._error, self._error_step
+        short = ((n, s) for n, s in self._steps.items() if not s.nested and s.errors)
+        return next(((s.errors.most_common(1)[0][0], n) for n, s in short), (None, None))
 
     def _status(self, step: Step) -> str:
         many = self.kind == "map" or step.nested
@@ -257,7 +277,7 @@ class RunState:
         return None if step.status in ("waiting", "skipped") else step.seconds
 
     def _summary(self, now: float) -> dict[str, Any]:
-        record = self._record
+        record, (error, step) = self._record, self._short()
         seconds = record.seconds if record else max(now - self._started, 0.0) if self._started is not None else None
         tokens = self._tokens.shown()
         if record:
@@ -273,8 +293,8 @@ class RunState:
             "lm": self._lm,
             "simulated": self._simulated,
             **tokens,
-            "error": self._error,
-            "error_step": self._error_step,
+            "error": error,
+            "error_step": step,
             "rows": self._rows_shown(now, seconds) if self.kind == "map" else None,
         }
 

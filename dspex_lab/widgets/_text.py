@@ -47,6 +47,9 @@ ICONS = {
     "interrupted": "M4.2 4.2H9.8V9.8H4.2Z",
 }
 
+#: Where the outputs of a step that was not carried out came from, by what its record calls the implementation.
+KEPT = {"cache": "from cache", "checkpoint": "from checkpoint"}
+
 _State = Mapping[str, Any]
 
 
@@ -75,7 +78,7 @@ def step_line(node: _State, step: _State | None, is_map: bool) -> str:
     """The second line of a step's box."""
     if step is None or step["status"] == "waiting":
         return nature(node)
-    tokens = f"{_format.count(_tokens(step))} tok" if _tokens(step) else None
+    tokens = f"{_format.count(_tokens(step))} tok" if _tokens(step) else KEPT.get(step["implementation"])
     if is_map:
         mean = "" if step["seconds"] is None else f"{_format.seconds(step['seconds'])}/row"
         return _join([mean, tokens]) or nature(node)

@@ -12,6 +12,7 @@ import dspex_lab as dx
 from dspex_lab.errors import ConfigurationError
 from dspex_lab.magics import COMMANDS, _complete
 from dspex_lab.magics._line import parse
+from dspex_lab.magics._map import as_flags
 from dspex_lab.pipelines import MapResult
 
 
@@ -73,3 +74,13 @@ def test_help_and_completion_know_the_flags(made: Any, capsys: pytest.CaptureFix
     found = _complete.candidates("%dspex map double rows --", COMMANDS, made.user_ns)
     assert found is not None
     assert {"--out", "--resume", "--retry-failed", "--overwrite"} <= set(found[1])
+
+
+def test_advice_is_in_the_words_of_the_line(made: Any) -> None:
+    made.user_ns["picky"] = dx.pipeline("picky", whole=lambda n: 1 // n)
+    result = run_cell(made, "map picky rows --out out.jsonl")
+    assert result.hint == "1 row failed or lack an output: the same line with --retry-failed runs them again."
+    with pytest.raises(ConfigurationError) as told:
+        run_cell(made, "map picky rows --retry-failed")
+    assert told.value.hint == "Add --resume RUN_ID, or --out."
+    assert "--overwrite" in as_flags("Move it away; overwrite=True begins anew.")

@@ -83,3 +83,17 @@ def test_a_value_without_words_is_shown_and_a_long_one_cut() -> None:
 def test_what_would_control_a_terminal_is_left_out() -> None:
     assert written(token("a", "x", "\x1b[2Jgone\r\x08\n\tkept\x9b")) == "a.x: [2Jgone\n\tkept\n"
     assert written(StreamEvent("field", "a", "x", "\x1b]0;title\x07")) == "a.x: ]0;title\n"
+
+
+def test_what_an_inner_step_gave_is_shown_once(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = dx.pipeline("inner", words=lambda text: len(text.split()))
+    shell.user_ns["outer"] = dx.pipeline("outer", measures=inner, more=lambda words: words + 1)
+    shell.run_cell("r = get_ipython().run_line_magic('dspex', 'stream outer text=\"a b\"')").raise_error()
+    assert capsys.readouterr().out == "measures.words.words: 2\nmore.more: 3\n"
+    both = StreamEvent("field", "o.i", "x", 1), StreamEvent("field", "o", "x", 2), StreamEvent("field", "oi", "x", 1)
+    assert written(*both) == "o.i.x: 1\no.x: 2\noi.x: 1\n"
+
+
+def test_calls_that_speak_at_once_have_headings_of_their_own() -> None:
+    told = written(token("a", "x", "one", "c"), token("a", "x", "two", "d"), token("a", "x", " more", "c"))
+    assert told == "a.x: one\na.x (call 2): two\na.x:  more\n"

@@ -345,7 +345,7 @@ def test_an_operation_that_nothing_carries_out_is_an_error(lab: dx.Lab) -> None:
 
 def test_a_model_of_a_step_made_of_others_reaches_none_of_them(lab: dx.Lab) -> None:
     whole = dx.pipeline("p", a=dx.step(when("x == 'a'", dspy.Predict("x -> a")), lm="offline"))
-    assert texts(lab.check(whole), "warning", "a") == ["lm= of a step of kind 'when' reaches none of its steps"]
+    assert texts(lab.check(whole), "warning", "a") == ["the steps in it use its lm=; this estimate takes the model in use"]
 
 
 # --- calls -------------------------------------------------------------------------------------------------------

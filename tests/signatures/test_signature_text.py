@@ -207,10 +207,10 @@ def test_diff_says_what_changed() -> None:
     assert [str(change) for change in diff(old, new)] == [
         "changed instructions from 'Given the fields `a`, `b`, `c`, produce the fields `d`.' to 'Do.'",
         "changed c: type from 'str' to 'str[1..]'",
-        "changed a: description from None to 'n'",
-        "changed a: default from MISSING to 3",
+        "changed a: description 'n' added",
+        "changed a: default 3 added",
         "changed b: role from 'input' to 'output'",
-        "changed b: takes_any from True to False",
+        "changed b: its type is declared now",
         "added output e",
         "changed order from ['a', 'b', 'c', 'd'] to ['c', 'a', 'b', 'd']",
     ]
@@ -219,6 +219,9 @@ def test_diff_says_what_changed() -> None:
         "removed output b",
     ]
     assert diff(old, old) == []
+    assert "changed a: default 3 removed" in [str(change) for change in diff(new, signature("c: str[1..], a: int -> b, e"))]
+    assert "changed b: its type is not declared any more" in [str(change) for change in diff(new, old)]
+    assert "changed a: description 'n' removed" in [str(change) for change in diff(new, old)]
 
 
 def test_diff_sees_a_redefined_type() -> None:

@@ -9,9 +9,12 @@ import pytest
 from graphs import support
 from widget_records import Emits, whole_run
 
+import dspex_lab as dx
 from dspex_lab.events import Decision, Event
 from dspex_lab.widgets import RunState
 from dspex_lab.widgets._state import STEP_STATUSES
+from dspex_lab.widgets._static import run_html, run_text
+from dspex_lab.widgets._text import step_line
 
 
 class Clock:
@@ -357,3 +360,35 @@ def test_in_a_map_partial_rows_of_a_step_are_counted_and_inner_steps_end_with_it
     assert steps["about.item"]["status"] == "running", "more may come"
     state.apply(Emits("r1", "support").end("partial", 1, "map"))
     assert state.snapshot()[0]["about.item"]["status"] == "complete"
+
+
+def test_a_refused_answer_is_no_success_and_what_it_lacks_is_said() -> None:
+    def gives(q: str) -> dict[str, str]:
+        return {"a": "bad"}
+
+    made = dx.pipeline(
+        "p",
+        b=dx.step(lambda q: q * 2, cache=60),
+        s=dx.suggest(dx.step(gives, outputs=["a"]), "len(a) > 9", "longer"),
+    )
+    with dx.Lab(":memory:") as lab:
+        lab.run(made, q="x")
+        seen = RunState(made.graph())
+        lab.bus.subscribe(seen.apply)
+        lab.run(made, q="x")
+    steps, summary = seen.snapshot()
+    assert steps["s.try"]["status"] == steps["s"]["status"] == summary["status"] == "partial"
+    assert steps["s.try"]["errors"] == steps["s"]["errors"] == [{"text": "longer (asked 2 times)", "count": 1}]
+    assert (summary["error_step"], summary["error"]) == ("s", "longer (asked 2 times)")
+    assert "s: longer (asked 2 times)" in run_text(summary)
+    assert step_line({"kind": "native"}, steps["b"], False).endswith(" · from cache")
+    assert "from cache</text>" in run_html(made.graph(), steps, summary)
+
+
+def test_why_an_inner_step_fell_back_is_kept(clock: Clock) -> None:
+    state = RunState(support(), clock=clock)
+    emits = Emits(name=support()["name"])
+    inner = next(n for n in state.snapshot()[0] if "." in n)
+    for record in (emits.start(), emits.span(inner, status="fallback", error="no such page")):
+        state.apply(record)
+    assert state.snapshot()[0][inner]["errors"] == [{"text": "no such page", "count": 1}]

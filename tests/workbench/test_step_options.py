@@ -210,3 +210,11 @@ def test_a_model_that_cannot_be_made_fails_its_step_alone(lab: dx.Lab) -> None:
     result = lab.run(made, a="x")
     assert result.outputs == {"n": "x!"}
     assert "nobody" in str(result.error)
+
+
+def test_the_steps_in_a_step_use_its_model(lab: dx.Lab) -> None:
+    lab.use(scripted_lm([{"b": "common"}]))
+    own, inner = (scripted_lm([{"b": text, "c": text}], model=f"scripted/{text}") for text in ("own", "inner"))
+    group = dx.parallel(one=dx.predict("a -> b"), two=dx.step(dspy.Predict("a -> c"), lm=inner))
+    result = lab.run(dx.pipeline("p", both=dx.step(group, lm=own)), a="x")
+    assert result.outputs == {"b": "own", "c": "inner"}, result.error

@@ -27,6 +27,9 @@ export const ICONS = {
   interrupted: "M4.2 4.2H9.8V9.8H4.2Z",
 };
 
+/** Where the outputs of a step that was not carried out came from, by what its record calls the implementation. */
+const KEPT = { __proto__: null, cache: "from cache", checkpoint: "from checkpoint" };
+
 const join = (parts) => parts.filter(Boolean).join(" · ");
 const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 export const tokensOf = (s) => s.prompt_tokens + s.completion_tokens;
@@ -38,7 +41,7 @@ export const nature = (node) => join([node.kind, node.pool && `${node.pool} pool
 /** The second line of a step's box. */
 export function stepLine(node, step, isMap) {
   if (!step || step.status === "waiting") return nature(node);
-  const tokens = tokensOf(step) ? `${count(tokensOf(step))} tok` : "";
+  const tokens = tokensOf(step) ? `${count(tokensOf(step))} tok` : KEPT[step.implementation];
   if (isMap) return join([step.seconds !== null && `${seconds(step.seconds)}/row`, tokens]) || nature(node);
   if (step.times > 1 && step.seconds !== null) return join([`${count(step.times)} × ${seconds(step.seconds)}`, tokens]);
   return join([seconds(step.seconds), tokens]) || WORDS[step.status].toLowerCase();

@@ -72,8 +72,12 @@ class NumericMatch(Metric):
             return Outcome(0.0, lambda: f"expected the number {_plain(hoped)}, found none in {short(prediction)}.")
         equal = self._close(made, hoped)
         return Outcome(
-            float(equal), lambda: f"expected {_plain(hoped)}{'' if equal else ' within the tolerance'}, found {_plain(made)}."
+            float(equal), lambda: f"expected {_plain(hoped)}{'' if equal else self._within()}, found {_plain(made)}."
         )
+
+    def _within(self) -> str:
+        told = [f"{option} {getattr(self, option):g}" for option in ("absolute", "relative") if getattr(self, option)]
+        return f" (tolerance: {', '.join(told)})" if told else " exactly"
 
     def _close(self, a: Decimal, b: Decimal) -> bool:
         exact = _arithmetic()

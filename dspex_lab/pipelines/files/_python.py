@@ -24,10 +24,18 @@ def main(arguments: list[str]) -> int:
     except dx.DspexError as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps(result.outputs, indent=2, ensure_ascii=False, default=str))
-    if result.error is not None:
-        print(f"{{result.status}}: {{result.error}}", file=sys.stderr)
-    return 0 if result.status == "complete" else 1
+    print(json.dumps(result.outputs, indent=2, ensure_ascii=False, default=plain))
+    try:
+        result.raise_for_status()
+    except dx.DspexError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def plain(value: object) -> object:
+    """Return what JSON has no word for: the value of an enum, else the text."""
+    return value.value if isinstance(value, enum.Enum) else str(value)
 
 
 if __name__ == "__main__":
@@ -49,8 +57,14 @@ def to_python(pipeline: Pipeline, file_name: str | None = None, *, cells: Iterab
         PipelineError: something it uses cannot be written as Python; says what, and what to do.
     """
     carrier = Carrier(_builder, cells)
-    carrier.imports |= {"import json", "import sys", "import dspex_lab as dx", "from dspex_lab.pipelines import read_fields"}
-    for name, module in (("json", _module("json")), ("sys", sys), ("dx", _module("dspex_lab"))):
+    carrier.imports |= {
+        "import enum",
+        "import json",
+        "import sys",
+        "import dspex_lab as dx",
+        "from dspex_lab.pipelines import read_fields",
+    }
+    for name, module in (("enum", _module("enum")), ("json", _module("json")), ("sys", sys), ("dx", _module("dspex_lab"))):
         carrier.carry(name, module, "the file")
     builder = _builder(pipeline, carrier)
     parts = [_docstring(pipeline, file_name), _imports(carrier.imports)]
@@ -62,7 +76,7 @@ def _builder(pipeline: Pipeline, carrier: Carrier) -> str:
     """Write the function that makes a pipeline, and return its name."""
     cell = cell_of(pipeline)
     body = _from_cell(pipeline, cell, carrier) if cell is not None else _from_yaml(pipeline, carrier)
-    name = _free(pipeline.name if pipeline.name.isidentifier() else "make", carrier.names | {"main", "read_fields"})
+    name = _free(pipeline.name if pipeline.name.isidentifier() else "make", carrier.names | {"main", "plain", "read_fields"})
     carrier.take(name)
     carrier.definitions.append(f'def {name}() -> dx.Pipeline:\n    """Return the pipeline."""\n{body}')
     return name

@@ -31,8 +31,14 @@ def same(one: Pipeline, other: Pipeline) -> list[str]:
             found.append(_told("the default of " + repr(name), before, after))
     for what, was, now in (("inputs", one.inputs, other.inputs), ("outputs", one.outputs, other.outputs)):
         if list(was) != list(now) and found:
-            found.append(f"{what}: {', '.join(was) or 'none'} → {', '.join(now) or 'none'}")
+            found.append(f"{what} {_fields(list(was), list(now))}")
     return found
+
+
+def _fields(was: list[str], now: list[str]) -> str:
+    added, removed = [n for n in now if n not in was], [n for n in was if n not in now]
+    told = [f"{word}: {', '.join(names)}" for word, names in (("added", added), ("removed", removed)) if names]
+    return "; ".join(told) or f"in another order: {', '.join(now)}"
 
 
 def _steps(one: dict[str, Step], other: dict[str, Step]) -> list[str]:

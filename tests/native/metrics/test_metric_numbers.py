@@ -149,7 +149,10 @@ def test_the_callers_decimal_context_changes_nothing() -> None:
 
 
 def test_the_explanation_names_both_numbers() -> None:
-    assert NumericMatch().explain("It is 7.", 8) == "numeric 0.00: expected 8 within the tolerance, found 7."
+    assert NumericMatch().explain("It is 7.", 8) == "numeric 0.00: expected 8 (tolerance: relative 1e-09), found 7."
+    loose = NumericMatch(absolute=0.5, relative=0.01)
+    assert loose.explain("It is 7.", 8) == "numeric 0.00: expected 8 (tolerance: absolute 0.5, relative 0.01), found 7."
+    assert NumericMatch(relative=0).explain("7", 8) == "numeric 0.00: expected 8 exactly, found 7."
     assert NumericMatch().explain("It is 8.", 8) == "numeric 1.00: expected 8, found 8."
     assert NumericMatch().explain("unsure", 8) == "numeric 0.00: expected the number 8, found none in 'unsure'."
     assert "expected 0.333333, found" in NumericMatch().explain("1/3", "1/3")

@@ -229,7 +229,7 @@ def test_a_failure_and_a_wrong_argument_are_told_by_the_file(tmp_path: Path) -> 
     path = save(pipeline_from_source("p", "a = fail\n", scope), tmp_path / "p.py")
     done = run(path, "x=0")
     assert (done.returncode, done.stdout.strip()) == (1, "{}")
-    assert "failed: " in done.stderr
+    assert "step 'a' failed: ZeroDivisionError: " in done.stderr
     assert "division" in done.stderr
     done = run(path, "y=0")
     assert done.returncode == 2

@@ -470,10 +470,10 @@ def defined(source: str) -> Any:
 @pytest.mark.parametrize(
     ("before", "after", "lines"),
     [
-        (lambda: {"a": tidy}, lambda: {"a": tidy, "b": tidy}, ["step 'b' added", "outputs: a → a, b"]),
-        (lambda: {"a": tidy, "b": tidy}, lambda: {"a": tidy}, ["step 'b' removed", "outputs: a, b → a"]),
-        (lambda: {"a": tidy}, lambda: {"a": other}, ["step 'a': function was {m}:tidy, is {m}:other", "inputs: x → x, k"]),
-        (lambda: {"a": tidy, "b": tidy}, lambda: {"b": tidy, "a": tidy}, ["the order was a, b, is b, a", "outputs: a, b → b, a"]),
+        (lambda: {"a": tidy}, lambda: {"a": tidy, "b": tidy}, ["step 'b' added", "outputs added: b"]),
+        (lambda: {"a": tidy, "b": tidy}, lambda: {"a": tidy}, ["step 'b' removed", "outputs removed: b"]),
+        (lambda: {"a": tidy}, lambda: {"a": other}, ["step 'a': function was {m}:tidy, is {m}:other", "inputs added: k"]),
+        (lambda: {"a": tidy, "b": tidy}, lambda: {"b": tidy, "a": tidy}, ["the order was a, b, is b, a", "outputs in another order: b, a"]),
         (lambda: {"a": step(tidy, timeout=1)}, lambda: {"a": step(tidy, timeout=2)}, ["step 'a': timeout was 1, is 2"]),
         (lambda: {"a": step(tidy, timeout=1)}, lambda: {"a": step(tidy)}, ["step 'a': timeout was 1, is not said any more"]),
         (lambda: {"a": tidy}, lambda: {"a": step(tidy, cache=True)}, ["step 'a': cache is True"]),
