@@ -45,9 +45,7 @@ class Models:
     def _of_another(self, lm: Any) -> bool:
         """Say whether ``lm`` is around here because a step of another Lab runs, and was not set by the user."""
         recorder = current_recorder()
-        return (
-            recorder is not None and recorder.lm is lm and getattr(recorder.context, "owner", self._owner) != self._owner
-        )
+        return recorder is not None and recorder.lm is lm and getattr(recorder.context, "owner", self._owner) != self._owner
 
     def offline(self) -> Any:
         """Return the offline model, made when it is first needed."""

@@ -291,7 +291,10 @@ class Surroundings:
 
     def restore(self) -> None:
         """Put them back."""
-        _current.reset(self._token)
+        try:
+            _current.reset(self._token)
+        except ValueError:
+            return  # the run was given up with its loop, and is closed from elsewhere; what is around there stays
         loaded = sys.modules.get("dspy.dsp.utils.settings")
         if loaded is not None:
             if self._dspy is None:

@@ -121,6 +121,8 @@ class _Walk:
                 await self.ended
             if self.problem is not None:
                 raise self.problem
+        except GeneratorExit:
+            raise  # given up with its loop, which stands still
         except BaseException:
             # Seldom more than a cancelled run; nothing of it may be left running, nor begin.
             self.waiting[:] = [-1] * len(self.waiting)
@@ -152,6 +154,8 @@ class _Walk:
                             following = fed
                         else:
                             self._branch(fed)
+        except GeneratorExit:
+            raise
         except BaseException as problem:
             if self.problem is None:
                 self.problem = problem

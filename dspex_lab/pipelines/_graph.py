@@ -64,6 +64,40 @@ def build(shapes: Mapping[str, Shape], replacing: frozenset[str] = frozenset()) 
         PipelineError: two steps give one field, or steps wait for each other in a circle.
     """
     names = list(shapes)
+    producers = _producers(shapes, replacing)
+    nodes = [_node(index, shapes, names, producers, replacing) for index in range(len(names))]
+    _refuse_cycles(nodes, names)
+    followers: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for needed in node.needs:
+            followers[needed].append(node.index)
+    feeds = tuple(map(tuple, followers))
+    order = _only_order(nodes, feeds)
+    inputs = tuple(dict.fromkeys(field for node in nodes for field, slot in node.reads.items() if slot[1] == -1))
+    every = [
+        *((field, -1) for field in inputs),
+        *((field, i) for i, name in enumerate(names) for field in shapes[name].outputs),
+    ]
+    slots: dict[Slot, int] = {slot: number for number, slot in enumerate(every)}
+    return Graph(
+        tuple(nodes),
+        feeds,
+        inputs,
+        {field: (field, given[-1]) for field, given in producers.items()},
+        order is not None,
+        order or (),
+        slots,
+        given=tuple((field, slots[field, -1]) for field in inputs),
+        reads=tuple(tuple((field, slots[slot]) for field, slot in node.reads.items()) for node in nodes),
+        writes=tuple(tuple((field, slots[field, i]) for field in shapes[name].outputs) for i, name in enumerate(names)),
+        counts=tuple(len(node.needs) for node in nodes),
+        first=tuple(node.index for node in nodes if not node.needs),
+    )
+
+
+def _producers(shapes: Mapping[str, Shape], replacing: frozenset[str]) -> dict[str, list[int]]:
+    """Return for each field the steps that give it, in order of definition."""
+    names = list(shapes)
     producers: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         for field in shapes[name].outputs:
@@ -75,61 +109,32 @@ def build(shapes: Mapping[str, Shape], replacing: frozenset[str] = frozenset()) 
                     hint=f"Rename one of the fields, or say step(..., replaces=True) on {name!r} to replace the value.",
                 )
             others.append(index)
+    return producers
 
-    def version(field: str, reader: int) -> Slot:
-        given = producers.get(field, [])
-        place = bisect_left(given, reader)
-        if place:
-            return (field, given[place - 1])
-        after = next((p for p in given[:2] if p != reader), None)
-        if after is not None and names[after] not in replacing:
-            return (field, after)
-        return (field, -1)
 
-    nodes, inputs = [], dict[str, None]()
-    for index, name in enumerate(names):
-        reads: dict[str, Slot] = {}
-        for field in shapes[name].inputs:
-            slot = version(field, index)
-            if field in shapes[name].outputs and name not in replacing and slot[1] == -1:
-                raise PipelineError(
-                    f"Step {name!r} takes and gives the field {field!r}: it would wait for itself.",
-                    step=name,
-                    hint=f"Say step(..., replaces=True) on {name!r} if it is to replace the value, or rename the step.",
-                )
-            reads[field] = slot
-            if slot[1] == -1:
-                inputs[field] = None
-        needs = frozenset(p for _, p in reads.values() if p >= 0)
-        nodes.append(Node(index, name, reads, needs))
-    _refuse_cycles(nodes, names)
-    followers: list[list[int]] = [[] for _ in nodes]
-    for node in nodes:
-        for needed in node.needs:
-            followers[needed].append(node.index)
-    feeds = tuple(map(tuple, followers))
-    last = {field: (field, given[-1]) for field, given in producers.items()}
-    order = _only_order(nodes, feeds)
-    slots: dict[Slot, int] = {}
-    for field in inputs:
-        slots[field, -1] = len(slots)
-    for index, name in enumerate(names):
-        for field in shapes[name].outputs:
-            slots[field, index] = len(slots)
-    return Graph(
-        tuple(nodes),
-        feeds,
-        tuple(inputs),
-        last,
-        order is not None,
-        order or (),
-        slots,
-        given=tuple((field, slots[field, -1]) for field in inputs),
-        reads=tuple(tuple((field, slots[slot]) for field, slot in node.reads.items()) for node in nodes),
-        writes=tuple(tuple((field, slots[field, i]) for field in shapes[name].outputs) for i, name in enumerate(names)),
-        counts=tuple(len(node.needs) for node in nodes),
-        first=tuple(node.index for node in nodes if not node.needs),
-    )
+def _node(
+    index: int, shapes: Mapping[str, Shape], names: list[str], producers: Mapping[str, list[int]], replacing: frozenset[str]
+) -> Node:
+    """Return a step with the version of each field that it reads."""
+    name, reads = names[index], dict[str, Slot]()
+    for field in shapes[name].inputs:
+        reads[field] = (field, _version(producers.get(field, []), index, names, replacing))
+        if field in shapes[name].outputs and name not in replacing and reads[field][1] == -1:
+            raise PipelineError(
+                f"Step {name!r} takes and gives the field {field!r}: it would wait for itself.",
+                step=name,
+                hint=f"Say step(..., replaces=True) on {name!r} if it is to replace the value, or rename the step.",
+            )
+    return Node(index, name, reads, frozenset(p for _, p in reads.values() if p >= 0))
+
+
+def _version(given: list[int], reader: int, names: list[str], replacing: frozenset[str]) -> int:
+    """Return which of the steps that give a field ``reader`` reads it from, -1 for the pipeline's input."""
+    place = bisect_left(given, reader)
+    if place:
+        return given[place - 1]
+    after = next((p for p in given[:2] if p != reader), None)
+    return -1 if after is None or names[after] in replacing else after
 
 
 def _only_order(nodes: list[Node], feeds: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:

@@ -128,7 +128,7 @@ class Result:
         skipped = [s.name for s in self.steps.values() if s.status == "skipped"]
         if skipped:
             bad += f"<div>skipped: {e(', '.join(skipped))}</div>"
-        return f"<div><div>{e(self.summary())}</div><table>{rows}</table>{bad}</div>"
+        return f"<div class='mathjax_ignore tex2jax_ignore'><div>{e(self.summary())}</div><table>{rows}</table>{bad}</div>"
 
     def summary(self) -> str:
         """Return one line: status, time, tokens, cost and the model that answered."""

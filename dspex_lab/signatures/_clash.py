@@ -25,6 +25,9 @@ from ._write import Names, write
 MAX_DEPTH = 30
 MAX_SUBCLASSES = 500
 
+#: Py_TPFLAGS_HEAPTYPE: the class was made at run time, by a ``class`` statement for instance.
+_HEAP = 1 << 9
+
 #: What JSON is made of; such values are read as JSON where they do not fit as they are.
 _JSON = (str, int, float, bool, types.NoneType, list, dict)
 #: Classes whose check is known to be that of the class and of what :data:`_ALSO` lists.
@@ -191,7 +194,9 @@ def _checks_itself(cls: type) -> bool:
 
 
 def _common_subclass(have: type, want: type) -> bool:
-    """Whether a class is known that is both."""
+    """Whether a class is known that is both, or so many are that it is not worth looking."""
+    if _never_both(have, want):
+        return False
     waiting, seen = [have], 0
     while waiting and seen < MAX_SUBCLASSES:
         cls, seen = waiting.pop(), seen + 1
@@ -199,6 +204,20 @@ def _common_subclass(have: type, want: type) -> bool:
             return True
         waiting += type.__subclasses__(cls)
     return bool(waiting)
+
+
+def _never_both(have: type, want: type) -> bool:
+    """Whether no class can be both, as their instances are laid out differently in memory."""
+    one, other = _layout(have), _layout(want)
+    return not (issubclass(one, other) or issubclass(other, one))
+
+
+def _layout(cls: type) -> type:
+    """Return the built-in class that says how instances of ``cls`` are laid out (CPython: best_base in typeobject.c)."""
+    base = cls.__base__
+    while base is not None and (cls.__flags__ & _HEAP or cls.__basicsize__ == base.__basicsize__):
+        cls, base = base, base.__base__
+    return cls
 
 
 def _is_typed_dict(cls: type) -> bool:

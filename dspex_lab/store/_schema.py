@@ -46,7 +46,8 @@ class Table:
     Args:
         name: the table.
         columns: a kind for each field of the record, in the record's order: ``id`` and ``text`` (strings; ids, and words of
-            our own such as a status, are not redacted), ``json``, ``time`` (seconds since the epoch), ``float``, ``int``, ``bool``, ``texts`` (a list).
+            our own such as a status, are not redacted), ``json``, ``time`` (seconds since the epoch), ``float``, ``int``,
+            ``bool``, ``texts`` (a list).
         of_lab: the table also has the column ``lab_id``, which the store fills.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 from dspex_lab.widgets import _format
 from dspex_lab.widgets._nodes import inner
 
-__all__ = ["facts", "line"]
+__all__ = ["facts", "guards", "line"]
 
 _SECONDS = {"timeout", "cache", "window"}
 _LONGEST = 400  # characters of one fact
@@ -22,6 +22,21 @@ def line(node: Mapping[str, Any], folded: int = 0) -> str:
     if folded:
         parts.append(f"{folded} inner step{'' if folded == 1 else 's'}")
     return " · ".join(p for p in parts if p)
+
+
+def guards(node: Mapping[str, Any]) -> list[str]:
+    """Return what stands around a step, in signs.
+
+    ``↻2`` (retries), ``≤5s`` (timeout), ``cache``, ``!continue`` and ``!fallback`` (on_error).
+    """
+    options = node.get("options") or {}
+    retries, timeout, cache, on_error = (options.get(k) for k in ("retries", "timeout", "cache", "on_error"))
+    return [
+        *([f"↻{retries}"] if retries else []),
+        *([f"≤{timeout:g}s"] if isinstance(timeout, int | float) else []),
+        *(["cache"] if cache else []),
+        *([f"!{on_error}"] if on_error not in (None, "stop") else []),
+    ]
 
 
 def facts(node: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex_lab.widgets._facts import facts, line
+from dspex_lab.widgets._facts import facts, guards, line
 from dspex_lab.widgets._kinds import look, outline
 from dspex_lab.widgets._layers import Item, join, layers_of, order
 from dspex_lab.widgets._nodes import inner, number, walk
@@ -22,7 +22,7 @@ __all__ = ["fit", "layout", "text_width"]
 
 NODE_HEIGHT, NODE_MIN, NODE_MAX = 44.0, 166.0, 230.0
 INPUT_HEIGHT, INPUT_MIN, INPUT_MAX = 22.0, 44.0, 140.0
-BADGE_MAX = 96.0
+BADGE_MAX = 110.0
 LANE = 10.0
 GROUP_HEAD, GROUP_PAD = 42.0, 10.0
 WIDTH = 1200.0  # beyond it a graph goes on in a band below
@@ -72,9 +72,9 @@ def _step_item(name: str, node: Mapping[str, Any], drawing: _Drawing | None) -> 
 
 
 def _badge(node: Mapping[str, Any]) -> tuple[str, int]:
-    """Return what the badge of a step's pool says, and its width."""
-    pool = fit(str(node["pool"]), 10, BADGE_MAX - 12) if node.get("pool") else ""
-    return pool, round(text_width(pool, 10) + 12) if pool else 0
+    """Return what a step's badge says, and its width: its pool, and what stands around it."""
+    said = fit(" ".join(filter(None, [str(node.get("pool") or ""), *guards(node)])), 10, BADGE_MAX - 12)
+    return said, round(text_width(said, 10) + 12) if said else 0
 
 
 def _within(node: Mapping[str, Any]) -> int:
@@ -100,7 +100,8 @@ def layout(graph: Mapping[str, Any], *, depth: int | None = None, width: float =
         an inner step ``outer.inner``), ``label``, ``x y width height``, ``layer`` (within its ``parent``, a name or ``""``),
         ``group`` (its inner steps are shown), ``folded`` (the number of inner steps that are not), ``kind`` (a class of the
         style sheet), ``word`` (of the legend), ``shape`` and ``icon`` (SVG paths), ``line`` (what it does), ``nature`` (what
-        it is), ``badge`` (its pool, or ``""``) with ``badge_width``, and ``facts``: pairs of texts; ``"inputs"``: the
+        it is), ``badge`` (its pool, retries, timeout, cache and
+        what becomes of an error, or ``""``) with ``badge_width``, and ``facts``: pairs of texts; ``"inputs"``: the
         pipeline's inputs that a step takes, an input again where it is taken far from the first place; ``"edges"``:
         ``{"from", "to", "fields", "path", "parent", "dx", "dy"}`` with an SVG path each, to be moved by ``dx`` and ``dy``,
         where ``from`` is ``""`` and ``fields`` has one name for a pipeline input; ``"legend"``: ``{"kind", "word", "icon"}``

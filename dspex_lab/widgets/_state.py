@@ -231,7 +231,8 @@ class RunState:
         cost unpriced`` (of its language model calls), ``implementation worker``, and ``errors``: the most frequent
         first, ``{"text", "count"}``. The summary has ``name kind status run_id lm simulated``, ``at`` (the time of this
         snapshot, epoch seconds), ``seconds`` (None before the start), the counts of language model calls, ``error
-        error_step`` (of a run that ended without one: what its first step lacks that gave less than wanted), and ``rows`` (None for a run): ``total done complete partial failed cancelled rate eta``, where
+        error_step`` (of a run that ended without one: what its first step lacks that gave less
+        than wanted), and ``rows`` (None for a run): ``total done complete partial failed cancelled rate eta``, where
         ``done`` is all that have ended, ``rate`` rows per second and ``eta`` seconds.
         """
         now = self._clock()

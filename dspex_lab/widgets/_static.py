@@ -30,6 +30,8 @@ from dspex_lab.widgets._picture import (
 __all__ = ["graph_html", "graph_svg", "graph_text", "run_html", "run_svg", "run_text"]
 
 _MARGIN, _CAPTION, _LEGEND = 8.0, 40.0, 20.0
+#: Pixels of a cell's output or a printed page: what is wider there is scrolled, or cut off.
+_PAGE = 880.0
 
 
 def _boxes(graph: State, geometry: State, steps: State, rows: State | None) -> str:
@@ -156,7 +158,7 @@ def _frame(css: str, label: str, *content: str) -> str:
 def graph_html(graph: State) -> str:
     """Return the picture of a pipeline (as ``Pipeline.graph()`` gives it), whose steps unfold their fields and options."""
     name = str(graph.get("name", ""))
-    geometry = layout(graph)
+    geometry = layout(graph, width=_PAGE)
     takes, produced = (fields([str(n) for n in graph.get(k) or ()]) for k in ("inputs", "outputs"))
     head = tag(
         "div", "dspex-head", said("strong", "dspex-name", name), tag("span", "dspex-muted", f"takes {takes} gives {produced}")
@@ -177,7 +179,7 @@ def run_html(graph: State, steps: State, summary: State) -> str:
         f"Run of {summary['name']}",
         _head(summary),
         _rows(summary["rows"]),
-        stage(graph, layout(graph), steps, summary["rows"]),
+        stage(graph, layout(graph, width=_PAGE), steps, summary["rows"]),
         said("div", "dspex-error", _text.error_text(summary)),
     )
 

@@ -105,7 +105,7 @@ def test_help_lists_every_command_and_explains_one(shell: Any, capsys: pytest.Ca
     [
         ("%%dspex signature T\nmessage: strng -> a", "strng", "strng"),
         ("%%dspex signature T\na: str,\na: int -> b", "'a'", "a"),
-        ("%%dspex pipeline p\na = step(len)\nb = nothing", "nothing", "b"),
+        ("%%dspex pipeline p\na = step(len)\nb = nothing", "nothing", "nothing"),
         ("%%dspex pipeline p\nx = step(lambda z: z)\nz = step(lambda x: x)", "wait for each other", None),
         ("%dspex run mesure text='a'", "Did you mean 'measure'", None),
         ("%dspex run measure txt='a'", "Did you mean 'text'", None),

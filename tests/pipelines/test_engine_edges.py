@@ -107,12 +107,13 @@ def test_a_function_that_raises_stop_iteration_has_failed(lab: dx.Lab, beside: d
     assert "raised StopIteration" in result.steps["y"].why
 
 
-@pytest.mark.parametrize("order", ["ab", "ba"])
-def test_what_ends_the_run_ends_the_branches_too(lab: dx.Lab, order: str) -> None:
+@pytest.mark.parametrize("order", [["odd", "waits"], ["waits", "odd"], ["at_once", "waits", "odd"]])
+def test_what_ends_the_run_ends_the_branches_too(lab: dx.Lab, order: list[str]) -> None:
     stopped = []
 
     async def odd(n: int) -> int:
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
         raise Odd("odd")
 
     async def waits(n: int) -> int:
@@ -122,11 +123,11 @@ def test_what_ends_the_run_ends_the_branches_too(lab: dx.Lab, order: str) -> Non
             stopped.append(n)
         return n
 
-    steps = dict(zip(order, [odd, waits], strict=True))
+    steps = {"odd": odd, "waits": waits, "at_once": double_at_once}
 
     async def work() -> None:
         with pytest.raises(Odd):
-            await lab.arun(dx.pipeline("p", **steps, after=lambda b: b), n=1)
+            await lab.arun(dx.pipeline("p", **{n: steps[n] for n in order}, after=lambda odd: odd), n=1)
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0, "the caller was not cancelled"
@@ -134,7 +135,8 @@ def test_what_ends_the_run_ends_the_branches_too(lab: dx.Lab, order: str) -> Non
     alone(work)
     assert stopped == [1]
     assert lab.last_result is not None
-    assert statuses(lab.last_result) == {"a": "cancelled", "b": "cancelled"}
+    ended = {"odd": "cancelled", "waits": "cancelled", "at_once": "complete"}
+    assert statuses(lab.last_result) == {n: ended[n] for n in order}
 
 
 def test_a_cancellation_in_a_fallback_is_a_failure_of_the_step(lab: dx.Lab) -> None:
@@ -275,6 +277,27 @@ def test_a_run_stopped_before_its_last_step_began_is_not_complete(lab: dx.Lab) -
     assert result is not None
     assert (result.status, result.cancelled, result.outputs) == ("partial", True, {"a": 1})
     assert message_of(result) == "ended partial: it was stopped. Kept: the outputs of 'a'."
+
+
+@pytest.mark.parametrize("names", ["y", "yz"], ids=["sequential", "branches"])
+def test_a_run_given_up_with_its_loop_is_recorded(lab: dx.Lab, names: str) -> None:
+    async def endless(n: int) -> int:
+        reached.set()
+        await asyncio.Event().wait()
+        return n
+
+    async def begin() -> None:
+        task: Any = asyncio.ensure_future(lab.arun(dx.pipeline("p", **dict.fromkeys(names, endless)), n=1))
+        task._log_destroy_pending = False
+        await reached.wait()
+        await asyncio.sleep(0)
+
+    reached, loop = asyncio.Event(), asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    gc.collect()
+    assert list(lab.sql("SELECT status FROM runs")["status"]) == ["cancelled"]
+    assert enclosing(lab.id) is None
 
 
 # --- deadline, timeout, retries -------------------------------------------------------------------------------------------
@@ -864,6 +887,7 @@ CELLS = {
     "a function of the cell": ("def h(v):\n    return each('no name', v)\n\nk = (1,\n  h(f))", 5, 3),
     "in a step": ("a = f\nb = when('x > 1', each('xs', lambda p, q: p))", 2, 1),
     "in an inner pipeline": ("a = f\nb = pipeline('i', k=lambda z: z, z=lambda k: k)", 2, 5),
+    "no Python": ("a = f\nreturn a", 2, 1),
     "no step": ("a = f\nb = 3", 2, 1),
 }
 

@@ -14,8 +14,7 @@ from dspy.lm15 import ServerError
 
 import dspex_lab as dx
 from dspex_lab.lms._streaming import Token
-from dspex_lab.pipelines import Hub, StreamEvent
-from dspex_lab.pipelines import template
+from dspex_lab.pipelines import Hub, StreamEvent, template
 from dspex_lab.testing import Gate, Streams, scripted_lm
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
@@ -456,3 +455,25 @@ def test_a_step_on_a_pool_is_told_of_without_tokens(monkeypatch: pytest.MonkeyPa
             assert [e.kind for e in await gather(lab.astream(made, text="x"))] == [e.kind for e in events]
 
         asyncio.run(go())
+
+
+def test_a_stream_says_how_far_it_is(lab: dx.Lab) -> None:
+    p = dx.pipeline("p", y=lambda x: x + 1)
+    stream = lab.stream(p, x=1)
+    assert repr(stream) == "<RunStream of p: not begun>"
+    next(stream)
+    for _ in stream:
+        pass
+    assert repr(stream) == "<RunStream of p: complete>"
+    assert repr(lab.astream(p, x=1)) == "<AsyncRunStream of p: not begun>"
+    left = lab.stream(p, x=1)
+    left.close()
+    assert repr(left) == "<RunStream of p: left>"
+    gate = threading.Event()
+    waiting = lab.stream(dx.pipeline("q", y=lambda x: gate.wait(30)), x=1)
+    try:
+        next(waiting)
+        assert repr(waiting) == "<RunStream of q: under way>"
+    finally:
+        gate.set()
+        waiting.close()

@@ -407,3 +407,8 @@ def test_every_pair_of_plain_types_is_told_truly(produced: Any) -> None:
         for value in values:
             with pytest.raises(SignatureError):
                 sig.validate_inputs({"x": value})
+
+
+def test_a_clash_is_told_also_where_a_class_has_more_subclasses_than_are_looked_at() -> None:
+    kept = [type(f"D{number}", (dict,), {}) for number in range(12_000)]
+    assert why_not(dict, datetime.date) == "dict is no datetime.date", len(kept)

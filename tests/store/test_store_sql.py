@@ -175,7 +175,9 @@ def test_errors_point_at_their_place(store: Store, sql: str, message: str, point
 
 
 def test_an_unknown_table_is_answered_with_those_there_are(store: Store) -> None:
-    with pytest.raises(StoreError, match="The tables are checkpoints, decisions, events, labs, lm_calls, meta, runs, spans") as caught:
+    with pytest.raises(
+        StoreError, match="The tables are checkpoints, decisions, events, labs, lm_calls, meta, runs, spans"
+    ) as caught:
         store.query("SELECT * FROM run")
     assert 'Did you mean "runs"' in str(caught.value)
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from widget_records import edge, node
 
+import dspex_lab as dx
 from dspex_lab.widgets import layout
 
 
@@ -149,7 +150,7 @@ def test_every_kind_has_a_look_of_its_own_and_the_legend_names_those_there_are()
 
 def test_a_box_says_what_its_step_does_and_where() -> None:
     placed = boxes(support())
-    assert (placed["find"]["line"], placed["find"]["badge"]) == ("native · find_orders", "general")
+    assert (placed["find"]["line"], placed["find"]["badge"]) == ("native · find_…", "general ≤5s cache")
     assert placed["clean"]["line"] == "native", "a function called like its step is not said twice"
     assert placed["find"]["facts"] == [
         ("Does", "find_orders"),
@@ -212,3 +213,13 @@ def test_no_boxes_overlap_and_all_lie_within(count: int, pairs: set[tuple[int, i
     for a, b in combinations(placed["nodes"], 2):
         apart = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
         assert apart or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
+
+
+def test_a_badge_says_what_stands_around_a_step() -> None:
+    made = dx.pipeline(
+        "p",
+        a=dx.step(lambda x: x, retries=2, idempotent=True, on_error="continue"),
+        b=dx.step(lambda a: a, on_error="fallback", fallback=1),
+        c=lambda b: 1,
+    )
+    assert [n["badge"] for n in layout(made.graph())["nodes"]] == ["↻2 !continue", "!fallback", ""]

@@ -13,6 +13,7 @@ import pytest
 from graphs import KINDS, chain, support
 from widget_records import Emits, whole_run
 
+import dspex_lab as dx
 from dspex_lab.widgets import RunState, graph_html, graph_svg, graph_text, graph_view, layout, run_html, run_svg, run_text
 
 EVIL = "<img src=x onerror=alert(1)> & \"quotes\" 'too'"
@@ -274,3 +275,11 @@ def test_pictures_need_no_widget_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_nested_pipeline_with_followers_fits_the_page() -> None:
+    inner = dx.pipeline("inner", clean=lambda text: text, mark=lambda clean: 1, words=lambda clean, mark: 1)
+    outer = dx.pipeline("p", held=inner, more=lambda words: 1, again=lambda more: 1, third=lambda again, clean: 2)
+    width = re.search(r'class="dspex-stage"[^>]* style="width:([\d.]+)px"', graph_html(outer.graph()))
+    assert width is not None
+    assert float(width[1]) <= 900

@@ -157,7 +157,8 @@ def test_an_interrupt_ends_a_run_keeps_what_was_done_and_records_it(tmp_path: Pa
             lab.run(made, x=1)
         except KeyboardInterrupt as stop:
             kept = lab.last_result
-            print("interrupted", kept.cancelled, kept.status, kept["w"], kept.steps["y"].status, "last_result" in stop.__notes__[0], flush=True)
+            said = "last_result" in stop.__notes__[0]
+            print("interrupted", kept.cancelled, kept.status, kept["w"], kept.steps["y"].status, said, flush=True)
     print(sorted(lab.sql("SELECT name, status FROM runs").itertuples(index=False, name=None)), flush=True)
     import os
     os._exit(0)  # the thread of the second one waits for ever

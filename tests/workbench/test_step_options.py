@@ -133,11 +133,12 @@ def test_an_optimizers_candidate_is_tried_and_not_looked_up(lab: dx.Lab) -> None
 
 
 def test_equal_requests_at_the_same_time_are_one(lab: dx.Lab) -> None:
-    calls, gate = 0, threading.Event()
+    calls, gate, begun = 0, threading.Event(), threading.Event()
 
     async def slow(x: int) -> int:
         nonlocal calls
         calls += 1
+        begun.set()
         await asyncio.to_thread(gate.wait)
         return x
 
@@ -145,8 +146,7 @@ def test_equal_requests_at_the_same_time_are_one(lab: dx.Lab) -> None:
 
     async def main() -> list[dx.Result]:
         runs = [asyncio.ensure_future(lab.arun(made, x=1)) for _ in range(5)]
-        while calls == 0:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(begun.wait)
         gate.set()
         return await asyncio.gather(*runs)
 

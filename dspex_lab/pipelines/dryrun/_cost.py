@@ -146,7 +146,7 @@ class Estimate:
         if not parts:
             return FREE
         if item.lm is not None:
-            self.findings.append(Finding("warning", path, f"the steps in it use its lm=; this estimate takes the model in use"))
+            self.findings.append(Finding("warning", path, "the steps in it use its lm=; this estimate takes the model in use"))
         inner = inner_pipeline(item)
         if inner is not None:
             return self.pipeline(inner, known, f"{path}.")

@@ -87,7 +87,8 @@ class Carrier:
                     hint="Rename one of them.",
                 )
             return
-        if getattr(builtins, name, None) is value:
+        # IPython puts names of its own there, too.
+        if getattr(builtins, name, None) is value and name not in ("display", "get_ipython"):
             return
         self._carried[name] = value
         if not (self._imported(name, value) or self._defined(name, value, namespace) or self._made(name, value)):
