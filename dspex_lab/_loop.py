@@ -24,7 +24,12 @@ class LoopThread:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                continue  # of a task that a step made; who awaits it is told
+            return
 
     def submit(self, work: Coroutine[Any, Any, T], into: Future[T] | None = None) -> Future[T]:
         """Start ``work`` on the loop, in the caller's context variables; cancelling the future cancels the work.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -182,3 +183,15 @@ def test_time_is_kept_between_runs(tmp_path: Path) -> None:
     with dx.Lab(str(tmp_path / "x.duckdb")) as lab:
         started = lab.sql("SELECT epoch(started) AS s FROM runs")["s"][0]
     assert before - 1 <= started <= time.time() + 1
+
+
+def test_an_exit_in_a_task_that_a_step_made_does_not_end_the_lab(lab: dx.Lab) -> None:
+    async def leave(x: int) -> int:
+        async def out() -> int:
+            raise SystemExit(3)
+
+        return await asyncio.ensure_future(out())
+
+    result = lab.run(dx.pipeline("p", y=leave, z=lambda x: x), x=1)
+    assert (result.status, result.outputs) == ("partial", {"z": 1})
+    assert lab.run(dx.pipeline("p", y=lambda x: x, z=lambda x: x), x=2).outputs == {"y": 2, "z": 2}
