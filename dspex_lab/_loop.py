@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import select
+import selectors
+import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -14,11 +17,37 @@ from dspex_lab.errors import ConfigurationError
 T = TypeVar("T")
 
 
+if sys.platform == "linux":
+
+    class _FineSelector(selectors.EpollSelector):
+        """Waits to the microsecond; epoll alone rounds up to the next millisecond, which nearly doubles a wait of one.
+
+        The epoll object can itself be waited for, by ``select()``, whose time limit is finer.
+        """
+
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            """Return what is ready, after ``timeout`` seconds at most."""
+            if timeout is not None and 0 < timeout < 0.05 and (number := self.fileno()) < _MOST_FILES:
+                select.select((number,), (), (), timeout)
+                timeout = 0
+            return super().select(timeout)
+
+
+#: The first number of a file that select() cannot wait for.
+_MOST_FILES = 1024
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "linux":
+        return asyncio.SelectorEventLoop(_FineSelector())
+    return asyncio.new_event_loop()
+
+
 class LoopThread:
     """An asyncio loop that runs until :meth:`close`. Thread-safe."""
 
     def __init__(self, name: str = "dspex-lab") -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = _new_loop()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 

@@ -247,11 +247,6 @@ class RunContext:
         thread_local_overrides.set(overrides)
 
 
-def enter_quick(context: RunContext, span_id: str, step: str) -> None:
-    """Let what now runs in this task belong to a step of a run that was begun here (:meth:`RunContext.begin`)."""
-    _current.set((context, span_id, step))
-
-
 class _RunRecorder(Recorder):
     """A recorder for all steps of a run: which one a call belongs to is asked when it is made."""
 
@@ -305,6 +300,10 @@ class Surroundings:
 
 #: The run, the span and the name of the step that runs in this task or thread.
 _current: ContextVar[tuple[RunContext, str, str] | None] = ContextVar("dspex_current_run", default=None)
+
+
+#: Lets what now runs in this task belong to a step of a run that was begun here (:meth:`RunContext.begin`).
+enter_quick = _current.set
 
 
 def enclosing(owner: str) -> tuple[RunContext, str] | None:

@@ -73,6 +73,7 @@ class _Walk:
         "problem",
         "quick",
         "structure",
+        "task",
         "tasks",
         "values",
         "waiting",
@@ -109,7 +110,10 @@ class _Walk:
             for index in structure.order:
                 await (self._quick(index) if self.quick[index] else self._step(index))
             return
-        self.loop, self.home = asyncio.get_running_loop(), asyncio.current_task()
+        loop = self.loop = asyncio.get_running_loop()
+        self.home = asyncio.current_task()
+        # What create_task() does where nobody wants tasks of another kind, without what it does besides.
+        self.task = asyncio.Task if loop.get_task_factory() is None else lambda work, loop: loop.create_task(work)
         first, *others = structure.first
         for index in others:
             self._branch(index)
@@ -137,7 +141,7 @@ class _Walk:
     def _branch(self, index: int) -> None:
         """Begin a chain in a task of its own; lighter than a TaskGroup, as only a cancelled run ends one early."""
         self.alive += 1
-        self.tasks.append(self.loop.create_task(self._chain(index)))
+        self.tasks.append(self.task(self._chain(index), loop=self.loop))
 
     async def _chain(self, index: int) -> None:
         """Run a step and then, in this same task, the first step it sets free; others get tasks of their own."""
@@ -170,11 +174,17 @@ class _Walk:
     async def _quick(self, index: int) -> None:
         """Run an async function with nothing around it: :meth:`_step`, :class:`StepRun` and its kind in one."""
         name, item, shape = self.nodes[index]
-        given = self._given(index)
-        if given is None:
-            return
+        values, structure = self.values, self.structure
+        given: dict[str, Any] = {}
+        for field, slot in structure.reads[index]:
+            value = values[slot]
+            if value is LOST:
+                self._skip(index)
+                return
+            if value is not ABSENT:
+                given[field] = value
         context, span_id, started, clock = self.context, new_id(), time.time(), time.perf_counter()
-        enter_quick(context, span_id, name)
+        enter_quick((context, span_id, name))
         try:
             value = await item.target(**given)
             outputs = {shape.whole or name: value} if shape.loose else checked(name, shape, split_result(name, shape, value))
@@ -190,12 +200,12 @@ class _Walk:
             self._keep(index, outcome)
             return
         seconds = time.perf_counter() - clock
-        context.bus.emit(
-            Span(span_id, context.span_id, context.run_id, "step", name, started, seconds, "complete", shape.label)
-        )
+        # A Span, made without its own __new__, which costs more than the tuple.
+        run = context.run_id
+        told = (span_id, context.span_id, run, "step", name, started, seconds, "complete", shape.label, None, None, None)
+        context.bus.emit(tuple.__new__(Span, told))
         self.outcomes[name] = StepOutcome(name, "complete", outputs, None, seconds, shape.label)
-        values = self.values
-        for field, slot in self.structure.writes[index]:
+        for field, slot in structure.writes[index]:
             values[slot] = outputs[field]
 
     def _given(self, index: int) -> dict[str, Any] | None:

@@ -93,6 +93,8 @@ class Runner:
         if outer is None and (outer := enclosing(self.owner)) is not None:
             kind = "nested"
         context = self._context(modules, options, outer[0] if outer else None)
+        if kind == "row" and outer is not None:
+            context.lm, context.model = outer[0].lm, outer[0].model  # all rows of a map ask the same one
         context.wait = self.wait if here else None
         context.listen = listen
         given = snapshot(inputs)
@@ -205,7 +207,7 @@ class Runner:
     ) -> None:
         kind, outer, row_index = place
         parent_id, parent_span = (outer[0].run_id, outer[1]) if outer else (None, None)
-        failed = next((s for s in result._by_gravity() if s.error is not None), None)
+        failed = None if status == "complete" else next((s for s in result._by_gravity() if s.error is not None), None)
         error = describe(failed.error) if failed else None
         emit = self.bus.emit
         if kind != "row" or self.bus.watched:
