@@ -17,6 +17,7 @@ from dspex_lab.magics import (
     _pipeline,
     _run,
     _save,
+    _score,
     _signature,
     _sql,
     _stream,
@@ -27,7 +28,7 @@ __all__ = ["COMMANDS", "Call", "Command", "load_ipython_extension", "unload_ipyt
 
 COMMANDS: dict[str, Command] = {
     module.COMMAND.name: module.COMMAND
-    for module in (_signature, _pipeline, _save, _load, _check, _run, _stream, _map, _sql, _lm, _dashboard, _help)
+    for module in (_signature, _pipeline, _save, _load, _check, _run, _stream, _map, _score, _sql, _lm, _dashboard, _help)
 }
 
 _matchers: dict[int, Any] = {}
