@@ -143,6 +143,8 @@ class Stream:
             with contextlib.suppress(duckdb.Error):
                 self._con.interrupt()
             self._ended.wait(0.05)
+        if self._ended.is_set() and self._thread.is_alive():
+            self._thread.join(5)  # it only lets go of the piece it holds
 
     def __enter__(self) -> Stream:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 import dspex_lab as dx
 from dspex_lab.errors import DspexError
+from dspex_lab.native.metrics import registry
 
 
 @pytest.fixture
@@ -37,17 +39,23 @@ def test_columns_can_be_named_and_a_file_is_read(made: Any) -> None:
     assert scored["contains"].tolist()[:2] == [1.0, 0.0]
 
 
-def test_alone_it_lists_the_metrics_users_own_among_them(made: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def own_metric() -> Iterator[str]:
     @dx.register_metric("same_length_of_score_test")
     def same_length(prediction: str, reference: str) -> float:
         return float(len(prediction) == len(reference))
 
+    yield "same_length_of_score_test"
+    registry.unregister("same_length_of_score_test")
+
+
+def test_alone_it_lists_the_metrics_users_own_among_them(
+    made: Any, own_metric: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cell(made, "score") is None
-    out = capsys.readouterr().out
-    assert "f1" in out
-    assert "same_length_of_score_test" in out
-    scored = cell(made, "score same_length_of_score_test rows --prediction text --reference desk")
-    assert scored["same_length_of_score_test"].tolist() == [0.0, 0.0, 0.0]
+    assert own_metric in capsys.readouterr().out
+    scored = cell(made, f"score {own_metric} rows --prediction text --reference desk")
+    assert scored[own_metric].tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
