@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspex_lab.lms._direct import DirectCalls
     from dspex_lab.lms._embed import embed_text, sentence_embedder
-    from dspex_lab.lms._exemplar import AsyncExemplarEngine, ExemplarEngine
     from dspex_lab.lms._feedback import FEEDBACK_KEY, asking_again, current_feedback, install_feedback, with_feedback
     from dspex_lab.lms._judge import LMJudge
     from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
@@ -21,12 +20,13 @@ if TYPE_CHECKING:
     from dspex_lab.lms._providers import is_listed
     from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, current_recorder, install
     from dspex_lab.lms._streaming import Token
+    from dspex_lab.lms.exemplar._engine import AsyncExemplarEngine, ExemplarEngine
 
 _HOME = {
-    "AsyncExemplarEngine": "_exemplar",
+    "AsyncExemplarEngine": "exemplar",
     "CONTEXT_KEY": "_recording",
     "DirectCalls": "_direct",
-    "ExemplarEngine": "_exemplar",
+    "ExemplarEngine": "exemplar",
     "FEEDBACK_KEY": "_feedback",
     "LMJudge": "_judge",
     "Models": "_models",

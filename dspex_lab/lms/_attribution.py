@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias
 
-from dspex_lab.lms._prompt import read_task
+from dspex_lab.lms.exemplar._prompt import read_task
 
 #: A field's name, or None, and a part of its text.
 Piece: TypeAlias = tuple[str | None, str]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dspex_lab._lazy import require
 from dspex_lab.errors import LMError
-from dspex_lab.lms._similarity import features
+from dspex_lab.lms.exemplar._similarity import features
 
 #: Entries of a vector. At 2,048 the n-grams of a customer's message (about 150) rarely collide.
 WIDTH = 2048

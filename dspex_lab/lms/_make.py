@@ -58,7 +58,7 @@ def make_lm(spec: str | dspy.BaseLM, *, check: bool = True, **options: Any) -> d
 def _offline(options: dict[str, Any]) -> dspy.LM:
     import dspy
 
-    from dspex_lab.lms._exemplar import VERSION, AsyncExemplarEngine, ExemplarEngine
+    from dspex_lab.lms.exemplar._engine import VERSION, AsyncExemplarEngine, ExemplarEngine
 
     engine = ExemplarEngine(latency=float(options.pop("latency", 0.0)))
     # The engine's version is part of the request, so that DSPy's disk cache never gives an older engine's answers.

@@ -34,9 +34,9 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from dspex_lab.lms._exemplar import messages_of, respond, stream_events
-from dspex_lab.lms._prompt import Prompt, read_prompt
-from dspex_lab.lms._style import write
+from dspex_lab.lms.exemplar._engine import messages_of, respond, stream_events
+from dspex_lab.lms.exemplar._prompt import Prompt, read_prompt
+from dspex_lab.lms.exemplar._style import write
 
 if TYPE_CHECKING:
     import dspy

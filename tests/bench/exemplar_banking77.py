@@ -24,9 +24,9 @@ from typing import Literal
 import dspy
 import numpy as np
 
-from dspex_lab.lms._exemplar import answer
-from dspex_lab.lms._prompt import read_outputs
-from dspex_lab.lms._similarity import content_words, features, index
+from dspex_lab.lms.exemplar._engine import answer
+from dspex_lab.lms.exemplar._prompt import read_outputs
+from dspex_lab.lms.exemplar._similarity import content_words, features, index
 
 Row = tuple[str, str]
 SEEDS = range(5)

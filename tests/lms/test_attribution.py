@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex_lab.lms._attribution import ChatReader, JsonReader, PlainReader, Reader, XmlReader, reader_of
-from dspex_lab.lms._style import write
+from dspex_lab.lms.exemplar._style import write
 
 SIGNATURE = dspy.Signature("question -> answer, note, score: int")
 NAMES = ["answer", "note", "score"]

@@ -11,10 +11,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from dspex_lab.lms._definitions import Definitions, definitions_of
-from dspex_lab.lms._shapes import Shape
-from dspex_lab.lms._similarity import Features, Scores, index
-from dspex_lab.lms._spans import extract, spans
+from dspex_lab.lms.exemplar._definitions import Definitions, definitions_of
+from dspex_lab.lms.exemplar._shapes import Shape
+from dspex_lab.lms.exemplar._similarity import Features, Scores, index
+from dspex_lab.lms.exemplar._spans import extract, spans
 
 _VALUE = r"[-+]?\d+(?:\.\d+)?"
 _JOINT = r"\s*(?::|=|->|→|–|—|-\s|\bmeans\b|\bis\b|\bif\b|\bwhen\b|\bfor\b)"

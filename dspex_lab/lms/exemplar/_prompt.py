@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from dspex_lab.lms._shapes import Shape, shape_of, shape_of_xml
+from dspex_lab.lms.exemplar._shapes import Shape, shape_of, shape_of_xml
 
 _INPUTS, _OUTPUTS = "Your input fields are:\n", "Your output fields are:\n"
 _STRUCTURE = "All interactions will be structured in the following way"

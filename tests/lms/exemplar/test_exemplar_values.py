@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dspex_lab.lms import _numbers as numbers
-from dspex_lab.lms._shapes import Shape
-from dspex_lab.lms._similarity import features
-from dspex_lab.lms._spans import extract, extract_like, kind_asked, kind_of, spans
-from dspex_lab.lms._text import answer_question, central_sentence, closest_sentence, free_text, keywords, reply_to
+from dspex_lab.lms.exemplar import _numbers as numbers
+from dspex_lab.lms.exemplar._shapes import Shape
+from dspex_lab.lms.exemplar._similarity import features
+from dspex_lab.lms.exemplar._spans import extract, extract_like, kind_asked, kind_of, spans
+from dspex_lab.lms.exemplar._text import answer_question, central_sentence, closest_sentence, free_text, keywords, reply_to
 
 UNIT = Shape("float", low=0.0, high=1.0)
 GRADED = """How urgent is it? 0: thanks, praise, greetings. 0.5: question, how, what.

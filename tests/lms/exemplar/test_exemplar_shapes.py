@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dspex_lab.lms._shapes import Shape, shape_of
+from dspex_lab.lms.exemplar._shapes import Shape, shape_of
 
 SCHEMA = "must adhere to the JSON schema: "
 

@@ -14,8 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from dspex_lab.lms._definitions import definitions_of
-from dspex_lab.lms._similarity import Features, Index, Scores, features, index_of
+from dspex_lab.lms.exemplar._definitions import definitions_of
+from dspex_lab.lms.exemplar._similarity import Features, Index, Scores, features, index_of
 
 #: Likeness (see ``Index.likeness``) below which a demonstration says nothing, where names say something.
 _NEAR = 0.22

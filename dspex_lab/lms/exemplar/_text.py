@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dspex_lab.lms._similarity import content_words, features, index
-from dspex_lab.lms._spans import spans
+from dspex_lab.lms.exemplar._similarity import content_words, features, index
+from dspex_lab.lms.exemplar._spans import spans
 
 _SENTENCE = re.compile(r"(?<=[.!?])[\"”')]*\s+|\n+")
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from dspex_lab.lms._similarity import FUNCTION_WORDS, content_words, features, words
+from dspex_lab.lms.exemplar._similarity import FUNCTION_WORDS, content_words, features, words
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|today|tomorrow|tonight|yesterday"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import dspy
 import pytest
 
-from dspex_lab.lms._prompt import Prompt, read_prompt
+from dspex_lab.lms.exemplar._prompt import Prompt, read_prompt
 
 
 class Colour(enum.Enum):

@@ -17,10 +17,10 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dspex_lab.lms._answer import Answerer
-from dspex_lab.lms._prompt import read_prompt
-from dspex_lab.lms._style import write
-from dspex_lab.lms._text import reply_to
+from dspex_lab.lms.exemplar._answer import Answerer
+from dspex_lab.lms.exemplar._prompt import read_prompt
+from dspex_lab.lms.exemplar._style import write
+from dspex_lab.lms.exemplar._text import reply_to
 
 if TYPE_CHECKING:
     from dspy.lm15 import Request, Response

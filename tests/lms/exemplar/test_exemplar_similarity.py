@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dspex_lab.lms._similarity import content_words, features, index, words
+from dspex_lab.lms.exemplar._similarity import content_words, features, index, words
 
 
 def test_words_are_taken_apart() -> None:

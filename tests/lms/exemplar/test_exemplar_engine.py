@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from library_desks import CODES, TEST, TRAIN
 
 from dspex_lab.lms import AsyncExemplarEngine, ExemplarEngine, make_lm
-from dspex_lab.lms._exemplar import answer, token_count
+from dspex_lab.lms.exemplar._engine import answer, token_count
 
 ADAPTERS = [
     dspy.ChatAdapter(use_json_adapter_fallback=False),
@@ -323,7 +323,7 @@ def test_engines_are_saved_and_made_again(engine: Any) -> None:
 
 def test_latency_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("dspex_lab.lms._exemplar.time.sleep", waited.append)
+    monkeypatch.setattr("dspex_lab.lms.exemplar._engine.time.sleep", waited.append)
     lm = make_lm("offline", latency=0.5, cache=False)
     assert lm("hello there") == ["hello there"]
     assert waited == [0.5]

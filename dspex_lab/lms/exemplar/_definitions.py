@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from dspex_lab.lms._similarity import FUNCTION_WORDS, Features, Index, Scores, content_words, features, index_of, words
+from dspex_lab.lms.exemplar._similarity import FUNCTION_WORDS, Features, Index, Scores, content_words, features, index_of, words
 
 _SENTENCE = re.compile(r"(?<=[.;!?])\s+")
 _BULLET = re.compile(r"^[\s>*•\-–—]*(?:\(?\d{1,2}[.)]\s+)?")

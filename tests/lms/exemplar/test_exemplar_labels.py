@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 from library_desks import CODES, TEST, TRAIN
 
-from dspex_lab.lms._definitions import definitions_of
-from dspex_lab.lms._labels import Choice, choose
-from dspex_lab.lms._similarity import features, index
+from dspex_lab.lms.exemplar._definitions import definitions_of
+from dspex_lab.lms.exemplar._labels import Choice, choose
+from dspex_lab.lms.exemplar._similarity import features, index
 
 NAMES = ("loans", "rooms", "machines")
 DEFINED = """Send each question to its desk.

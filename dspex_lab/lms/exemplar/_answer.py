@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dspex_lab.lms import _numbers as numbers
-from dspex_lab.lms._labels import Choice, choose
-from dspex_lab.lms._prompt import Demonstration, FieldSpec, Prompt, Task
-from dspex_lab.lms._shapes import TEXT, Shape
-from dspex_lab.lms._similarity import Features, Scores, content_words, features, index
-from dspex_lab.lms._spans import extract, extract_like, kind_asked, kind_of, spans
-from dspex_lab.lms._text import free_text, keywords
+from dspex_lab.lms.exemplar import _numbers as numbers
+from dspex_lab.lms.exemplar._labels import Choice, choose
+from dspex_lab.lms.exemplar._prompt import Demonstration, FieldSpec, Prompt, Task
+from dspex_lab.lms.exemplar._shapes import TEXT, Shape
+from dspex_lab.lms.exemplar._similarity import Features, Scores, content_words, features, index
+from dspex_lab.lms.exemplar._spans import extract, extract_like, kind_asked, kind_of, spans
+from dspex_lab.lms.exemplar._text import free_text, keywords
 
 _REASONS = frozenset(["reasoning", "rationale", "thought", "thoughts", "explanation", "justification"])
 _SURE = frozenset(["confidence", "certainty", "probability", "likelihood"])
