@@ -14,7 +14,8 @@
     ├── ConfigurationError   key, expected, actual
     ├── StoreError           path
     ├── SandboxError         level
-    └── CircuitOpen          target
+    ├── CircuitOpen          target, retry_after
+    └── BulkheadFull         target, retry_after
 
 A message says what was wrong, where, what was found and what to do. The original exception stays as
 ``__cause__``. In a notebook an error shows as its message and, where the text of a cell is known, that line
@@ -31,6 +32,7 @@ from typing import Any
 
 __all__ = [
     "BudgetExceeded",
+    "BulkheadFull",
     "CircuitOpen",
     "ConfigurationError",
     "DspexError",
@@ -278,8 +280,30 @@ class SandboxError(DspexError):
 
 
 class CircuitOpen(DspexError):
-    """A call that was not made because its target fails; ``target`` says which."""
+    """A call that was not made because its target fails.
 
-    def __init__(self, message: str, *, target: str | None = None, hint: str | None = None) -> None:
+    Args:
+        target: what fails.
+        retry_after: seconds until it will be tried again.
+    """
+
+    def __init__(
+        self, message: str, *, target: str | None = None, retry_after: float | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.target = target
+        self.target, self.retry_after = target, retry_after
+
+
+class BulkheadFull(DspexError):
+    """A call that was not made because too many wait for the same provider already.
+
+    Args:
+        target: the provider.
+        retry_after: seconds after which there may be room; None where nobody knows.
+    """
+
+    def __init__(
+        self, message: str, *, target: str | None = None, retry_after: float | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.target, self.retry_after = target, retry_after

@@ -34,6 +34,21 @@ EVENT_NAMES = frozenset(
         "native.execute",
         "dspy.execute",
         "lm.call",
+        "lm.retry",
+        "lm.second_call",
+        "fallback.use",
+        "hedge.start",
+        "hedge.win",
+        "breaker.open",
+        "breaker.half_open",
+        "breaker.close",
+        "bulkhead.limit",
+        "bulkhead.reject",
+        "budget.cross",
+        "budget.refuse",
+        "degradation.change",
+        "health.change",
+        "tape.miss",
         "cache.hit",
         "cache.miss",
         "pool.checkout",
@@ -127,6 +142,9 @@ class LMCall(NamedTuple):
 
     ``cost`` is in US dollars and None where no price is known; ``seconds`` is the latency as the program
     saw it; ``simulated`` says that the engine only imitates a provider (the offline engine, test engines).
+    ``attempts`` is how often the engine was asked, 0 where a cache answered or the call was refused before; ``again`` says
+    that it asks a second time for one answer, because the first could not be read (Chat, then JSON); ``instead_of`` is the
+    model in whose place this one was asked.
     """
 
     call_id: str
@@ -144,6 +162,9 @@ class LMCall(NamedTuple):
     error: str | None = None
     messages: Any = None
     outputs: Any = None
+    attempts: int = 1
+    again: bool = False
+    instead_of: str | None = None
 
 
 class RunRecord(NamedTuple):

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dspex_lab.lms._asking import CONTEXT_KEY, Recorder, Terms, current_recorder
     from dspex_lab.lms._direct import DirectCalls
     from dspex_lab.lms._embed import embed_text, sentence_embedder
     from dspex_lab.lms._feedback import FEEDBACK_KEY, asking_again, current_feedback, install_feedback, with_feedback
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from dspex_lab.lms._portable import from_portable, portable, register_engine
     from dspex_lab.lms._prices import Price, price_of, set_price
     from dspex_lab.lms._providers import is_listed
-    from dspex_lab.lms._recording import CONTEXT_KEY, Recorder, current_recorder, install
+    from dspex_lab.lms._recording import install
     from dspex_lab.lms._streaming import Token
     from dspex_lab.lms.exemplar._engine import AsyncExemplarEngine, ExemplarEngine
 
 _HOME = {
     "AsyncExemplarEngine": "exemplar",
-    "CONTEXT_KEY": "_recording",
+    "CONTEXT_KEY": "_asking",
     "DirectCalls": "_direct",
     "ExemplarEngine": "exemplar",
     "FEEDBACK_KEY": "_feedback",
@@ -32,11 +33,12 @@ _HOME = {
     "Models": "_models",
     "OFFLINE_MODEL": "_make",
     "Price": "_prices",
-    "Recorder": "_recording",
+    "Recorder": "_asking",
+    "Terms": "_asking",
     "Token": "_streaming",
     "asking_again": "_feedback",
     "current_feedback": "_feedback",
-    "current_recorder": "_recording",
+    "current_recorder": "_asking",
     "describe": "_make",
     "embed_text": "_embed",
     "from_portable": "_portable",
@@ -64,6 +66,7 @@ __all__ = [
     "Models",
     "Price",
     "Recorder",
+    "Terms",
     "Token",
     "asking_again",
     "current_feedback",

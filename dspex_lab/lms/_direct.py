@@ -4,7 +4,7 @@
 through threads. Here the request of plain texts is made at once, and DSPy's own execution does the rest: cache (the same
 keys), retries, errors, usage, history. Our recording surrounds it as it does every LM call. Whatever is not of the
 plainest kind goes the ordinary way: an engine that DSPy chooses, a subclass, callbacks, several candidates, DSPy's
-streaming, images, feedback on an earlier answer.
+streaming, images, feedback on an earlier answer, a model that others stand in for, a fresh run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from dspex_lab.lms._feedback import current_feedback
-from dspex_lab.lms._recording import _recorded
+from dspex_lab.lms._asking import current_recorder
+from dspex_lab.lms._recording import recorded
 
 if TYPE_CHECKING:
     from dspy.clients.execution import CallResult, PreparedCall
@@ -38,11 +39,11 @@ class DirectCalls:
             with dspy.adapter_message_call(lm, messages):
                 outputs: list[Any] = lm(messages=messages, **config)
             return outputs
-        with _recorded(lm, (), {"messages": messages}) as live:
+        with recorded(lm, (), {"messages": messages}) as asked:
             result = _from_memory(lm, call, False) or dspy.execution.execute(lm, call)
             outputs = dspy.execution.finalize(lm, call.told, result)
-            if live is not None:
-                live.finish(outputs)
+            if asked is not None and asked.live is not None:
+                asked.live.finish(outputs)
         return outputs
 
     async def acall(self, lm: Any, messages: list[dict[str, Any]], config: dict[str, Any]) -> list[Any]:
@@ -53,11 +54,11 @@ class DirectCalls:
             with dspy.adapter_message_call(lm, messages):
                 outputs: list[Any] = await lm.acall(messages=messages, **config)
             return outputs
-        with _recorded(lm, (), {"messages": messages}) as live:
+        with recorded(lm, (), {"messages": messages}) as asked:
             result = _from_memory(lm, call, True) or await _aexecute(lm, call)
             outputs = dspy.execution.finalize(lm, call.told, result)
-            if live is not None:
-                live.finish(outputs)
+            if asked is not None and asked.live is not None:
+                asked.live.finish(outputs)
         return outputs
 
 
@@ -179,7 +180,10 @@ def _is_plain(lm: Any, asynchronous: bool) -> bool:
     # Somebody's instrumentation of the class must not be passed by.
     if type(method) is not types.FunctionType or method.__module__ != "dspy.clients.base_lm":
         return False
-    return not dspy.settings.callbacks and dspy.settings.send_stream is None and current_feedback() is None
+    if dspy.settings.callbacks or dspy.settings.send_stream is not None or current_feedback() is not None:
+        return False
+    recorder = current_recorder()
+    return recorder is None or recorder.terms.usual(lm)
 
 
 def _copied(made: Any, **changes: Any) -> Any:

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from dspex_lab.lms._make import make_lm
-from dspex_lab.lms._recording import current_recorder
+from dspex_lab.lms._asking import current_recorder
 
 
 class Models:

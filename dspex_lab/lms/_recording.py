@@ -9,62 +9,22 @@ recorder travels as a key of ``dspy.context``, which reaches DSPy's own threads,
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
-from dspex_lab.events import Event, LMCall, Record, new_id
+from dspex_lab.errors import BudgetExceeded, DspexError
+from dspex_lab.events import Event, LMCall
+from dspex_lab.lms._asking import Asking, Recorder, asking, current_recorder
+from dspex_lab.lms._chain import Alternatives
 from dspex_lab.lms._feedback import install_feedback
-from dspex_lab.lms._make import is_simulated
-from dspex_lab.lms._streaming import LiveCall, enter, install_streaming, leave, live_call
+from dspex_lab.lms._gateway import install_gateway
+from dspex_lab.lms._make import describe, is_simulated
+from dspex_lab.lms._streaming import live_call
 
-#: The key under which ``dspy.context`` carries the recorder of the step that is running.
-CONTEXT_KEY = "dspex_recorder"
-
-_entries: ContextVar[list[dict[str, Any]] | None] = ContextVar("dspex_lm_entries", default=None)
 _install_lock = threading.Lock()
-
-
-class Recorder:
-    """Tells ``emit`` of every LM call made on behalf of one step.
-
-    Args:
-        emit: takes each record; called in the thread that made the call.
-        run_id: the run the calls belong to; ``span_id`` and ``step`` likewise.
-        guard: called before each call; what it raises keeps the call from being made.
-        lm: the model the step was given; ``context`` is the run it belongs to.
-    """
-
-    __slots__ = ("context", "emit", "guard", "lm", "run_id", "span_id", "step")
-
-    def __init__(
-        self,
-        emit: Callable[[Record], None],
-        run_id: str | None,
-        span_id: str | None = None,
-        step: str | None = None,
-        guard: Callable[[], None] | None = None,
-        lm: Any = None,
-        context: Any = None,
-    ) -> None:
-        self.emit = emit
-        self.guard = guard
-        self.lm = lm
-        self.context = context
-        self.run_id = run_id
-        self.span_id = span_id
-        self.step = step
-
-    def __copy__(self) -> Recorder:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
-        # DSPy copies its settings for threads; the records must still go to the one run.
-        return self
 
 
 def _is_cache_hit(entry: dict[str, Any]) -> bool:
@@ -76,51 +36,71 @@ def _is_cache_hit(entry: dict[str, Any]) -> bool:
     return not entry.get("usage") and bool(getattr(usage, "total_tokens", None) or getattr(usage, "input_tokens", None))
 
 
-def _record(
-    recorder: Recorder, lm: Any, call_id: str, started: float, seconds: float, entry: dict[str, Any], error: str | None
-) -> None:
+def _record(call: Asking, started: float, seconds: float, error: str | None) -> None:
+    recorder, lm, entry = call.recorder, call.lm, call.entry or {}
     usage = entry.get("usage") or {}
     hit = _is_cache_hit(entry)
     simulated = is_simulated(lm)
-    recorder.emit(
-        LMCall(
-            call_id=call_id,
-            span_id=recorder.span_id,
-            run_id=recorder.run_id,
-            step=recorder.step,
-            model=str(getattr(lm, "model", type(lm).__name__)),
-            started=started,
-            seconds=seconds,
-            prompt_tokens=0 if hit else usage.get("prompt_tokens"),
-            completion_tokens=0 if hit else usage.get("completion_tokens"),
-            cost=0.0 if hit or simulated else entry.get("cost"),
-            cache_hit=hit,
-            simulated=simulated,
-            error=error,
-            messages=entry.get("messages") or entry.get("prompt"),
-            outputs=entry.get("outputs"),
-        )
+    record = LMCall(
+        call_id=call.call_id,
+        span_id=recorder.span_id,
+        run_id=recorder.run_id,
+        step=recorder.step,
+        model=str(getattr(lm, "model", type(lm).__name__)),
+        started=started,
+        seconds=seconds,
+        prompt_tokens=0 if hit else usage.get("prompt_tokens"),
+        completion_tokens=0 if hit else usage.get("completion_tokens"),
+        cost=0.0 if hit or simulated else entry.get("cost"),
+        cache_hit=hit,
+        simulated=simulated,
+        error=error,
+        messages=entry.get("messages") or entry.get("prompt"),
+        outputs=entry.get("outputs"),
+        attempts=0 if hit else call.attempts,
+        again=call.again,
+        instead_of=call.instead_of,
     )
+    if call.hold is not None:
+        call.hold.settle(record)
+    recorder.emit(record)
     about = (time.time(), recorder.run_id, recorder.span_id, recorder.step)
-    recorder.emit(Event("lm.call", *about, {"model": str(getattr(lm, "model", "")), "seconds": seconds}))
+    recorder.emit(Event("lm.call", *about, {"model": record.model, "seconds": seconds}))
+    if call.again:
+        recorder.emit(Event("lm.second_call", *about, {"target": record.model, "call_id": call.call_id, "cached": hit}))
     if error is not None:
         recorder.emit(Event("error.lm", *about, {"error": error}))
     elif getattr(lm, "cache", False):
         recorder.emit(Event("cache.hit" if hit else "cache.miss", *about))
 
 
-def current_recorder() -> Recorder | None:
-    """Return the recorder of the step that runs here, None outside a run or while DSPy is not loaded."""
-    loaded = sys.modules.get("dspy.dsp.utils.settings")
-    if loaded is None:
-        return None
-    recorder = loaded.thread_local_overrides.get().get(CONTEXT_KEY)
-    return recorder if isinstance(recorder, Recorder) else None
+def _asks_again() -> bool:
+    """Say whether the adapter that calls has asked for this answer before: it could not read that one, and now wants JSON."""
+    from dspy.clients.call_context import _adapter_calls
+
+    scopes = _adapter_calls.get()
+    if not scopes:
+        return False
+    seen = vars(scopes[0])
+    if "_dspex_asked" in seen:
+        return True
+    seen["_dspex_asked"] = True
+    return False
 
 
 @contextmanager
-def _recorded(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[LiveCall | None]:
-    """Record the call in the block; yields what to tell of it to whoever watches the run, None where nobody does."""
+def recorded(
+    lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, instead_of: Any = None, again: bool | None = None
+) -> Iterator[Asking | None]:
+    """Record the call in the block; yields it, None outside a run.
+
+    Args:
+        instead_of: the model in whose place ``lm`` is asked.
+        again: as of that model's call; to be found out where None.
+
+    Raises:
+        DspexError: what kept the call from being made, in the place of the error that DSPy wraps it in.
+    """
     recorder = current_recorder()
     if recorder is None:
         yield None
@@ -130,19 +110,24 @@ def _recorded(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterato
         live.refuse_if_abandoned()
     if recorder.guard is not None:
         recorder.guard()
-    entries: list[dict[str, Any]] = []
-    token, started, clock, error = _entries.set(entries), time.time(), time.perf_counter(), None
-    entered = enter(live)
+    call = Asking(lm, recorder, live)
+    call.again = _asks_again() if again is None else again
+    call.instead_of = None if instead_of is None else describe(instead_of)
+    token, started, clock, error = asking.set(call), time.time(), time.perf_counter(), None
+    refused = False
     try:
-        yield live
+        yield call
     except BaseException as problem:
-        error = f"{type(problem).__name__}: {problem}"
+        own = problem if isinstance(problem, DspexError) else problem.__cause__
+        refused = isinstance(own, BudgetExceeded) and not call.attempts
+        error = f"{type(own if isinstance(own, DspexError) else problem).__name__}: {problem}"
+        if own is not problem and isinstance(own, DspexError):
+            raise own from own.__cause__
         raise
     finally:
-        leave(entered)
-        _entries.reset(token)
-        call_id = live.call_id if live is not None else new_id()
-        _record(recorder, lm, call_id, started, time.perf_counter() - clock, entries[-1] if entries else {}, error)
+        asking.reset(token)
+        if not refused:
+            _record(call, started, time.perf_counter() - clock, error)
 
 
 def install() -> None:
@@ -152,34 +137,61 @@ def install() -> None:
     with _install_lock:
         if getattr(BaseLM, "_dspex_recording", False):
             return
-        install_streaming()
+        install_gateway()
         install_feedback()
         call, acall, update_history = BaseLM.__call__, BaseLM.acall, BaseLM.update_history
 
+        def one(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], **about: Any) -> Any:
+            with recorded(lm, args, kwargs, **about) as asked:
+                answer = call(lm, *args, **kwargs)
+                if asked is not None and asked.live is not None:
+                    asked.live.finish(answer)
+                return answer
+
+        async def aone(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], **about: Any) -> Any:
+            with recorded(lm, args, kwargs, **about) as asked:
+                answer = await acall(lm, *args, **kwargs)
+                if asked is not None and asked.live is not None:
+                    asked.live.finish(answer)
+                return answer
+
         @functools.wraps(call)
         def recorded_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            with _recorded(self, args, kwargs) as live:
-                answer = call(self, *args, **kwargs)
-                if live is not None:
-                    live.finish(answer)
-                return answer
+            recorder = current_recorder()
+            if recorder is None:
+                return call(self, *args, **kwargs)
+            if recorder.terms.fresh:
+                kwargs["cache"] = False
+            others = Alternatives(self, args, kwargs, recorder)
+            try:
+                return one(others.first, args, kwargs)
+            except Exception as error:
+                return others.ask(error, one)
 
         @functools.wraps(acall)
         async def recorded_acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-            with _recorded(self, args, kwargs) as live:
-                answer = await acall(self, *args, **kwargs)
-                if live is not None:
-                    live.finish(answer)
-                return answer
+            recorder = current_recorder()
+            if recorder is None:
+                return await acall(self, *args, **kwargs)
+            if recorder.terms.fresh:
+                kwargs["cache"] = False
+            others = Alternatives(self, args, kwargs, recorder)
+            try:
+                return await aone(others.first, args, kwargs)
+            except Exception as error:
+                return await others.aask(error, aone)
 
         @functools.wraps(update_history)
         def recorded_update_history(self: Any, entry: dict[str, Any]) -> Any:
-            entries = _entries.get()
-            if entries is not None:
-                entries.append(entry)
+            asked = asking.get()
+            if asked is not None:
+                asked.entry = entry
             return update_history(self, entry)
 
         BaseLM.__call__ = recorded_call
         BaseLM.acall = recorded_acall
         BaseLM.update_history = recorded_update_history
         BaseLM._dspex_recording = True
+
+
+__all__ = ["Recorder", "current_recorder", "install", "recorded"]

@@ -2,8 +2,8 @@
 
 DSPy streams an LM call where the setting ``send_stream`` is there. That changes what the program does: a sync call works in
 anyio's threads only, an answer that was begun is neither retried nor asked for again in JSON, a decision is refused. Here the
-program's call stays the one it is: :func:`install_streaming` wraps ``dspy.clients.execution._engine``, which chooses the
-engine for a call, and a call that somebody watches gets the engine inside a ``LiveEngine`` (``_live_engine.py``). Its
+program's call stays the one it is: where DSPy chooses the engine for a call (``_gateway.py``), one that somebody watches gets
+the engine inside a ``LiveEngine`` (``_live_engine.py``). Its
 ``complete`` reads the engine's ``stream``, tells of each piece, and returns the assembled response. So the cache, retries,
 history, usage, callbacks, tool calls and structured output are DSPy's own, and the result is that of an unwatched run.
 
@@ -14,11 +14,8 @@ of its own, what DSPy sends through LiteLLM, an answer from the cache) is told o
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, Protocol
 
 from dspex_lab.events import new_id
@@ -63,9 +60,6 @@ class Listener(Protocol):
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have ``callback`` called when nobody watches any more, at once if that is so; return what takes it back."""
         ...
-
-
-_current: ContextVar[LiveCall | None] = ContextVar("dspex_live_call", default=None)
 
 
 class LiveCall:
@@ -212,35 +206,16 @@ def live_call(recorder: Any, lm: Any, args: tuple[Any, ...], kwargs: Mapping[str
     return None if listen is None else LiveCall(listen, recorder.step, lm, system_of(args, kwargs))
 
 
-def enter(live: LiveCall | None) -> contextvars.Token[LiveCall | None]:
-    """Make ``live`` the call under way here; :func:`leave` takes it back."""
-    return _current.set(live)
+def streamed(engine: Any, request: Any, provider: str | None, call: Any, live: LiveCall | None, asynchronous: bool) -> Any:
+    """Return ``engine`` so that ``live`` is told of each piece of its answer; the engine itself where nobody watches.
 
-
-def leave(token: contextvars.Token[LiveCall | None]) -> None:
-    """Take back what :func:`enter` did."""
-    _current.reset(token)
-
-
-def install_streaming() -> None:
-    """Wrap DSPy's choice of an engine, so that calls that somebody watches are streamed; later calls do nothing."""
-    from dspy.clients import execution
-
-    choose = execution._engine
-    if getattr(choose, "_dspex_streaming", False):
-        return
-
-    @functools.wraps(choose)
-    def chosen_engine(lm: Any, call: Any, asynchronous: bool) -> Any:
-        engine, request, provider = choose(lm, call, asynchronous)
-        live = _current.get()
-        if live is None:
-            return engine, request, provider
-        live.asked = True
-        # Without a request DSPy hands the engine the call in its older form, which is answered as a whole.
-        if request is None or call.n > 1 or request.config.logprobs is not None:
-            return engine, request, provider
-        return live_engine(engine, live, asynchronous, provider), request, provider
-
-    chosen_engine._dspex_streaming = True  # type: ignore[attr-defined]
-    execution._engine = chosen_engine
+    Args:
+        request: what the engine is asked; ``call`` is the call as DSPy prepared it.
+    """
+    if live is None:
+        return engine
+    live.asked = True
+    # Without a request DSPy hands the engine the call in its older form, which is answered as a whole.
+    if request is None or call.n > 1 or request.config.logprobs is not None:
+        return engine
+    return live_engine(engine, live, asynchronous, provider)

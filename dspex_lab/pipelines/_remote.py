@@ -92,7 +92,7 @@ class RemoteTarget:
                     "What the run's budget leaves for this step is spent.", hint="Raise RunOptions(budget=...)."
                 )
 
-        recorder = Recorder(emit, errand.run_id, errand.span_id, errand.step, guard)
+        recorder = Recorder(emit, errand.run_id, errand.span_id, errand.step, guard=guard)
         settings: dict[str, Any] = {
             "lm": from_portable(errand.lm),
             "adapter": errand.adapter,

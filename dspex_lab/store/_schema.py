@@ -36,6 +36,11 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE checkpoints (
         name VARCHAR, step VARCHAR, key VARCHAR, outputs VARCHAR, time TIMESTAMP, PRIMARY KEY (name, step));
     """,
+    """
+    ALTER TABLE lm_calls ADD COLUMN attempts BIGINT DEFAULT 1;
+    ALTER TABLE lm_calls ADD COLUMN again BOOLEAN DEFAULT false;
+    ALTER TABLE lm_calls ADD COLUMN instead_of VARCHAR;
+    """,
 )
 
 
@@ -85,8 +90,8 @@ TABLES: dict[type[Record], Table] = {
             LMCall,
             time="started",
             float="seconds cost",
-            int="prompt_tokens completion_tokens",
-            bool="cache_hit simulated",
+            int="prompt_tokens completion_tokens attempts",
+            bool="cache_hit simulated again",
             json="messages outputs",
         ),
     ),

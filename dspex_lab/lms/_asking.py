@@ -1,0 +1,118 @@
+"""One call of a model on behalf of a run: who asks, on what terms, and what came of it until now."""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dspex_lab.events import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dspex_lab.events import Record
+    from dspex_lab.lms._budget import Hold, Ledger
+    from dspex_lab.lms._gateway import Gateway
+    from dspex_lab.lms._streaming import LiveCall
+
+#: The key under which ``dspy.context`` carries the recorder of the step that is running.
+CONTEXT_KEY = "dspex_recorder"
+
+
+class Terms(NamedTuple):
+    """On what terms the calls of a run are made; the same for all of them.
+
+    Args:
+        gateway: what stands between DSPy's cache and the engines; without one DSPy's own retries are all there is.
+        ledger: what may be spent.
+        deadline: the ``time.monotonic()`` after which no answer is of use.
+        fresh: DSPy's cache is neither asked nor filled.
+    """
+
+    gateway: Gateway | None = None
+    ledger: Ledger | None = None
+    deadline: float | None = None
+    fresh: bool = False
+
+    def usual(self, lm: Any) -> bool:
+        """Say whether a call of ``lm`` asks nobody else, and the cache as always."""
+        return not self.fresh and (self.gateway is None or self.gateway.order(lm) == (lm,))
+
+
+class Recorder:
+    """Tells ``emit`` of every LM call made on behalf of one step.
+
+    Args:
+        emit: takes each record; called in the thread that made the call.
+        run_id: the run the calls belong to; ``span_id`` and ``step`` likewise.
+        terms: on which the calls are made.
+        lm: the model the step was given; ``context`` is the run it belongs to.
+    """
+
+    __slots__ = ("context", "emit", "guard", "lm", "run_id", "span_id", "step", "terms")
+
+    def __init__(
+        self,
+        emit: Callable[[Record], None],
+        run_id: str | None,
+        span_id: str | None = None,
+        step: str | None = None,
+        terms: Terms = Terms(),
+        lm: Any = None,
+        context: Any = None,
+        guard: Any = None,
+    ) -> None:
+        self.guard = guard
+        self.emit = emit
+        self.terms = terms
+        self.lm = lm
+        self.context = context
+        self.run_id = run_id
+        self.span_id = span_id
+        self.step = step
+
+    def __copy__(self) -> Recorder:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
+        # DSPy copies its settings for threads; the records must still go to the one run.
+        return self
+
+
+class Asking:
+    """One call under way.
+
+    Attributes:
+        call_id: that of its record.
+        entry: what DSPy put into the model's history when it ended.
+        hold: what the run's budgets keep for it.
+        attempts: how often an engine was asked; 0 where the answer came from a cache.
+        again: it asks a second time for one answer, because the first could not be read.
+        instead_of: the model in whose place this one is asked.
+        live: who watches it, where somebody does.
+    """
+
+    __slots__ = ("again", "attempts", "call_id", "entry", "hold", "instead_of", "live", "lm", "recorder")
+
+    def __init__(self, lm: Any, recorder: Recorder, live: LiveCall | None) -> None:
+        self.lm, self.recorder, self.live = lm, recorder, live
+        self.call_id = live.call_id if live is not None else new_id()
+        self.entry: dict[str, Any] | None = None
+        self.hold: Hold | None = None
+        self.attempts = 0
+        self.again = False
+        self.instead_of: str | None = None
+
+
+#: The call under way in this task or thread.
+asking: ContextVar[Asking | None] = ContextVar("dspex_asking", default=None)
+
+
+def current_recorder() -> Recorder | None:
+    """Return the recorder of the step that runs here, None outside a run or while DSPy is not loaded."""
+    loaded = sys.modules.get("dspy.dsp.utils.settings")
+    if loaded is None:
+        return None
+    recorder = loaded.thread_local_overrides.get().get(CONTEXT_KEY)
+    return recorder if isinstance(recorder, Recorder) else None
