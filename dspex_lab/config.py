@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dspex_lab.errors import ConfigurationError
 
@@ -23,15 +24,20 @@ class Config:
         lm: the model to start with: a model string or ``"offline"``; None is what ``dspy.configure`` set, else offline.
         concurrency: rows of a map and sync steps that run at once.
         record_messages: keep prompts and answers in the store; without, only counts, times and cost are kept.
+        budget: what the Lab may spend on models: US dollars, ``"$2, 50k tokens, 100 calls"`` or a ``dx.Budget``.
+        policy: what stands around each call of a model (``dx.Policy``); by default retries, a circuit breaker and a limit of
+            calls at once.
     """
 
     lm: str | None = None
     concurrency: int = _CONCURRENCY
     record_messages: bool = True
+    budget: Any = None
+    policy: Any = None
 
     @classmethod
     def from_environment(cls) -> Config:
-        """Return the settings with ``DSPEX_LM`` (a model) and ``DSPEX_CONCURRENCY`` (a whole number) taken over.
+        """Return the settings with ``DSPEX_LM``, ``DSPEX_CONCURRENCY`` (a whole number) and ``DSPEX_BUDGET`` taken over.
 
         Raises:
             ConfigurationError: ``DSPEX_CONCURRENCY`` is no whole number above 0.
@@ -41,7 +47,11 @@ class Config:
             raise ConfigurationError(
                 f"DSPEX_CONCURRENCY is {told!r}.", key="DSPEX_CONCURRENCY", expected="a whole number above 0", actual=told
             )
-        return cls(lm=os.environ.get("DSPEX_LM") or None, concurrency=int(told) if told else _CONCURRENCY)
+        return cls(
+            lm=os.environ.get("DSPEX_LM") or None,
+            concurrency=int(told) if told else _CONCURRENCY,
+            budget=os.environ.get("DSPEX_BUDGET") or None,
+        )
 
 
 def notebook_path() -> Path | None:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspex_lab.lms._asking import CONTEXT_KEY, Recorder, Terms, current_recorder
+    from dspex_lab.lms._budget import Budget, Ledger, Notice, Spent
+    from dspex_lab.lms._chain import CACHE
     from dspex_lab.lms._direct import DirectCalls
     from dspex_lab.lms._embed import embed_text, sentence_embedder
     from dspex_lab.lms._feedback import FEEDBACK_KEY, asking_again, current_feedback, install_feedback, with_feedback
+    from dspex_lab.lms._gateway import Gateway
     from dspex_lab.lms._judge import LMJudge
     from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
     from dspex_lab.lms._models import Models
@@ -20,20 +23,32 @@ if TYPE_CHECKING:
     from dspex_lab.lms._prices import Price, price_of, set_price
     from dspex_lab.lms._providers import is_listed
     from dspex_lab.lms._recording import install
+    from dspex_lab.lms._shelf import LMs
     from dspex_lab.lms._streaming import Token
+    from dspex_lab.lms._tape import Tape, TapeError, TapeMiss
     from dspex_lab.lms.exemplar._engine import AsyncExemplarEngine, ExemplarEngine
 
 _HOME = {
     "AsyncExemplarEngine": "exemplar",
+    "Budget": "_budget",
+    "CACHE": "_chain",
     "CONTEXT_KEY": "_asking",
     "DirectCalls": "_direct",
     "ExemplarEngine": "exemplar",
     "FEEDBACK_KEY": "_feedback",
+    "Gateway": "_gateway",
     "LMJudge": "_judge",
+    "LMs": "_shelf",
+    "Ledger": "_budget",
     "Models": "_models",
+    "Notice": "_budget",
     "OFFLINE_MODEL": "_make",
     "Price": "_prices",
     "Recorder": "_asking",
+    "Spent": "_budget",
+    "Tape": "_tape",
+    "TapeError": "_tape",
+    "TapeMiss": "_tape",
     "Terms": "_asking",
     "Token": "_streaming",
     "asking_again": "_feedback",
@@ -56,16 +71,26 @@ _HOME = {
 }
 
 __all__ = [
+    "CACHE",
     "CONTEXT_KEY",
     "FEEDBACK_KEY",
     "OFFLINE_MODEL",
     "AsyncExemplarEngine",
+    "Budget",
     "DirectCalls",
     "ExemplarEngine",
+    "Gateway",
     "LMJudge",
+    "LMs",
+    "Ledger",
     "Models",
+    "Notice",
     "Price",
     "Recorder",
+    "Spent",
+    "Tape",
+    "TapeError",
+    "TapeMiss",
     "Terms",
     "Token",
     "asking_again",

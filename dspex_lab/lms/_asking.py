@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex_lab.events import Record
-    from dspex_lab.lms._budget import Hold, Ledger
+    from dspex_lab.lms._budget import Ledger
     from dspex_lab.lms._gateway import Gateway
     from dspex_lab.lms._streaming import LiveCall
 
@@ -35,9 +35,18 @@ class Terms(NamedTuple):
     deadline: float | None = None
     fresh: bool = False
 
+    @property
+    def uncached(self) -> bool:
+        """No cache answers: the run is fresh, or its calls are recorded or replayed."""
+        return self.fresh or (self.gateway is not None and self.gateway.tape is not None)
+
     def usual(self, lm: Any) -> bool:
         """Say whether a call of ``lm`` asks nobody else, and the cache as always."""
-        return not self.fresh and (self.gateway is None or self.gateway.order(lm) == (lm,))
+        return not self.uncached and (self.gateway is None or len(self.gateway.order(lm)) == 1)
+
+
+#: The terms where none are said.
+_PLAIN = Terms()
 
 
 class Recorder:
@@ -50,7 +59,7 @@ class Recorder:
         lm: the model the step was given; ``context`` is the run it belongs to.
     """
 
-    __slots__ = ("context", "emit", "guard", "lm", "run_id", "span_id", "step", "terms")
+    __slots__ = ("context", "emit", "lm", "run_id", "span_id", "step", "terms")
 
     def __init__(
         self,
@@ -58,14 +67,12 @@ class Recorder:
         run_id: str | None,
         span_id: str | None = None,
         step: str | None = None,
-        terms: Terms = Terms(),
+        terms: Terms | None = None,
         lm: Any = None,
         context: Any = None,
-        guard: Any = None,
     ) -> None:
-        self.guard = guard
         self.emit = emit
-        self.terms = terms
+        self.terms = terms or _PLAIN
         self.lm = lm
         self.context = context
         self.run_id = run_id
@@ -86,22 +93,21 @@ class Asking:
     Attributes:
         call_id: that of its record.
         entry: what DSPy put into the model's history when it ended.
-        hold: what the run's budgets keep for it.
         attempts: how often an engine was asked; 0 where the answer came from a cache.
         again: it asks a second time for one answer, because the first could not be read.
         instead_of: the model in whose place this one is asked.
         live: who watches it, where somebody does.
+        ended: its record is told; what is answered later came too late.
     """
 
-    __slots__ = ("again", "attempts", "call_id", "entry", "hold", "instead_of", "live", "lm", "recorder")
+    __slots__ = ("again", "attempts", "call_id", "ended", "entry", "instead_of", "live", "lm", "recorder")
 
     def __init__(self, lm: Any, recorder: Recorder, live: LiveCall | None) -> None:
         self.lm, self.recorder, self.live = lm, recorder, live
         self.call_id = live.call_id if live is not None else new_id()
         self.entry: dict[str, Any] | None = None
-        self.hold: Hold | None = None
         self.attempts = 0
-        self.again = False
+        self.again = self.ended = False
         self.instead_of: str | None = None
 
 

@@ -9,103 +9,77 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from dspex_lab.errors import BudgetExceeded, BulkheadFull, CircuitOpen, ConfigurationError
+from dspex_lab.errors import LMError
 from dspex_lab.events import Event
 from dspex_lab.lms._asking import Recorder
 from dspex_lab.lms._make import describe
+from dspex_lab.resilience import Answer, Change, Fallback, first_of, first_of_sync, mendable
 
 #: In a chain: an answer to the same prompt that one of its models gave before, from DSPy's cache.
 CACHE = "cache"
 
 
 def moves_on(error: BaseException) -> bool:
-    """Say whether another model might answer where this one failed.
-
-    It might where the provider is down, slow, refuses the key, the model or the length of the prompt, or where the call was
-    kept back for the provider's sake. It would not where the request is wrong, the budget is spent, or our own code is.
-    """
+    """Say whether another model might answer where this one failed: `mendable`, and a prompt too long for this one."""
     import dspy
-    from dspy.utils.exceptions import LMCollectionLimitError, LMConfigurationError, LMInvalidRequestError
 
-    if isinstance(error, CircuitOpen | BulkheadFull):
-        return True
-    if isinstance(error, BudgetExceeded | ConfigurationError | LMCollectionLimitError):
-        return False
-    if isinstance(error, dspy.ContextWindowExceededError | dspy.LMUnsupportedModelError | LMConfigurationError):
-        return True
-    return isinstance(error, dspy.LMError) and not isinstance(error, LMInvalidRequestError)
+    return isinstance(error, dspy.ContextWindowExceededError) or mendable(error)
 
 
-class Alternatives:
-    """The models of one call, in the order in which they are asked.
+class Chain:
+    """One call, and the models that may answer it.
 
     Args:
-        lm: the one that was called; ``args`` and ``kwargs`` are those of the call.
-
-    Attributes:
-        first: the one to ask first: ``lm``, unless the gateway spares it.
+        lm: the model that was called; ``args`` and ``kwargs`` are those of the call.
+        order: the models in the order in which they are asked; ``"cache"`` among them.
     """
 
-    def __init__(self, lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], recorder: Recorder) -> None:
-        gateway = recorder.terms.gateway
-        self._lm, self._args, self._kwargs, self._recorder = lm, args, kwargs, recorder
-        order = (lm,) if gateway is None else gateway.order(lm)
-        self.first, self._rest = order[0], order[1:]
+    def __init__(
+        self, lm: Any, order: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any], recorder: Recorder
+    ) -> None:
+        self._lm, self._order, self._args, self._kwargs, self._recorder = lm, order, args, kwargs, recorder
 
-    def ask(self, error: Exception, one: Callable[..., Any]) -> Any:
-        """Return what the first of the others answers; raise ``error`` where there is none that does."""
-        for other, known in self._after(error):
-            if known is not None:
-                return known
-            args, kwargs, around = self._given(other)
-            try:
-                with around:
-                    return one(other, args, kwargs, instead_of=self._lm, again=False)
-            except Exception as worse:
-                self._left(error, other, worse)
-        raise error
+    def ask(self, one: Callable[..., Any]) -> Any:
+        """Return what the first of the models that can answers by ``one(lm, args, kwargs, instead_of=…)``."""
+        attempts = [Fallback(*self._named(other), partial(self._one, one, other)) for other in self._order]
+        terms = self._recorder.terms
+        return self._taken(first_of_sync(attempts, mends=moves_on, deadline=terms.deadline, told=self._told))
 
-    async def aask(self, error: Exception, one: Callable[..., Awaitable[Any]]) -> Any:
+    async def aask(self, one: Callable[..., Awaitable[Any]]) -> Any:
         """As :meth:`ask`, on the event loop."""
-        for other, known in self._after(error):
-            if known is not None:
-                return known
-            args, kwargs, around = self._given(other)
-            try:
-                with around:
-                    return await one(other, args, kwargs, instead_of=self._lm, again=False)
-            except Exception as worse:
-                self._left(error, other, worse)
-        raise error
+        attempts: list[Fallback[Awaitable[Any]]] = [
+            Fallback(*self._named(other), partial(self._aone, one, other)) for other in self._order
+        ]
+        terms = self._recorder.terms
+        return self._taken(await first_of(attempts, mends=moves_on, deadline=terms.deadline, told=self._told))
 
-    def _after(self, error: Exception) -> Any:
-        """Yield what to ask after ``error``, or what the cache holds for it; tell of each."""
-        if not self._rest or not moves_on(error):
-            return
-        asked = [self.first]
-        for other in self._rest:
-            known = None
-            if other == CACHE:
-                known = next((k for lm in (self._lm, *asked) if (k := self._remembered(lm)) is not None), None)
-                if known is None:
-                    continue
-                self._degrade(f"answered from the cache, because {_said(error)}")
-            asked.append(other)
-            self._tell(other, error)
-            yield other, known
+    def _named(self, other: Any) -> tuple[str, Any]:
+        return (CACHE, "cache") if other == CACHE else (describe(other), "lm")
 
-    def _left(self, error: Exception, other: Any, worse: Exception) -> None:
-        if not moves_on(worse):
-            raise worse from error
-        error.add_note(f"{describe(other)}, asked in its place: {_said(worse)}")
+    def _one(self, one: Callable[..., Any], other: Any) -> Any:
+        if other == CACHE:
+            return self._remembered()
+        args, kwargs, around, about = self._given(other)
+        with around:
+            return one(other, args, kwargs, **about)
 
-    def _given(self, other: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-        """Return the arguments of the call as ``other`` takes them, and what stands around it."""
+    async def _aone(self, one: Callable[..., Awaitable[Any]], other: Any) -> Any:
+        if other == CACHE:
+            return self._remembered()
+        args, kwargs, around, about = self._given(other)
+        with around:
+            return await one(other, args, kwargs, **about)
+
+    def _given(self, other: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any, dict[str, Any]]:
+        """Return the call's arguments as ``other`` takes them, what stands around it, and what its record says of it."""
+        args, kwargs = self._args, self._kwargs
+        if other is self._lm:
+            return args, kwargs, contextlib.nullcontext(), {}
         from dspy.clients import _deprecation
 
-        args, kwargs = self._args, self._kwargs
         if args and hasattr(args[0], "messages"):
             args = (dataclasses.replace(args[0], model=other.model), *args[1:])
         if kwargs.get("request") is not None:
@@ -114,37 +88,34 @@ class Alternatives:
         origin = _deprecation._adapter_call.get()
         own = origin is not None and origin[0] is self._lm
         around = _deprecation.adapter_message_call(other, origin[1]) if own else contextlib.nullcontext()
-        return args, kwargs, around
+        return args, kwargs, around, {"instead_of": self._lm}
 
-    def _remembered(self, lm: Any) -> Any:
-        """Return what DSPy's cache holds for this prompt and ``lm``, whichever rollout it was; None where it holds nothing."""
+    def _remembered(self) -> Any:
+        """Return what DSPy's cache holds for this prompt and one of the models, whichever rollout it was.
+
+        Raises:
+            LMError: it holds nothing.
+        """
         from dspy.clients import execution
 
-        if not hasattr(lm, "_engine_spec"):
-            return None
         kwargs = {name: value for name, value in self._kwargs.items() if name not in ("cache", "rollout_id")}
         prompt = self._args[0] if self._args else kwargs.pop("prompt", None)
         messages = self._args[1] if len(self._args) > 1 else kwargs.pop("messages", None)
-        for asynchronous in (False, True):
-            call = execution.prepare(lm, prompt, messages, {**kwargs, "cache": True}, asynchronous=asynchronous)
-            call.legacy.pop("rollout_id", None)
-            call.cache = True
-            found = execution._cached(lm, call, asynchronous)
-            if found is not None:
-                return execution.finalize(lm, call, found)
-        return None
+        for lm in (m for m in self._order if hasattr(m, "_engine_spec")):
+            for asynchronous in (False, True):
+                call = execution.prepare(lm, prompt, messages, {**kwargs, "cache": True}, asynchronous=asynchronous)
+                call.legacy.pop("rollout_id", None)
+                found = execution._cached(lm, call, asynchronous)
+                if found is not None:
+                    return execution.finalize(lm, call, found)
+        raise LMError("No model gave an answer to this prompt before that is still in DSPy's cache.", engine=CACHE)
 
-    def _degrade(self, why: str) -> None:
+    def _taken(self, answer: Answer[Any]) -> Any:
         degrade = getattr(self._recorder.context, "degrade", None)
-        if degrade is not None:
-            degrade(self._recorder.span_id, why)
+        if answer.degraded and degrade is not None:
+            degrade(self._recorder.span_id, f"answered from the cache, because {answer.left[-1].reason}")
+        return answer.value
 
-    def _tell(self, other: Any, error: Exception) -> None:
+    def _told(self, change: Change) -> None:
         recorder = self._recorder
-        name = other if other == CACHE else describe(other)
-        data = {"target": describe(self._lm), "instead": name, "why": _said(error)}
-        recorder.emit(Event("fallback.use", time.time(), recorder.run_id, recorder.span_id, recorder.step, data))
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+        recorder.emit(Event(change.event, time.time(), recorder.run_id, recorder.span_id, recorder.step, change.as_data()))

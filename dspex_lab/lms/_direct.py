@@ -14,8 +14,8 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any
 
-from dspex_lab.lms._feedback import current_feedback
 from dspex_lab.lms._asking import current_recorder
+from dspex_lab.lms._feedback import current_feedback
 from dspex_lab.lms._recording import recorded
 
 if TYPE_CHECKING:
@@ -246,7 +246,8 @@ def _from_memory(lm: Any, call: _Call, asynchronous: bool) -> CallResult | None:
     try:
         key = cache.cache_key(call.key(lm, asynchronous), dspy.execution.IGNORED_CACHE_KEYS)
     except Exception:
-        # What cannot be a key is not cached; DSPy says so in its log.
+        # What cannot be a key is not cached; DSPy says so in its log. As wide as its own: the key is made by the classes of
+        # what the call was given (``model_dump``, ``model_json_schema``), which are the user's and may raise anything.
         return None
     with cache._lock:
         record = cache.memory_cache.get(key)

@@ -1,38 +1,224 @@
-"""What stands between DSPy's cache and an engine, for the calls of a Lab."""
+"""What stands between DSPy's cache and an engine, for the calls of a Lab: its resilience, its budgets, its tape.
+
+DSPy chooses the engine of each call in ``dspy.clients.execution._engine``. :func:`install_gateway` wraps that function, so what
+is said here holds for every engine, DSPy's own and LiteLLM among them. A call that a cache answers never comes here.
+
+One call passes, in this order: the retries, hedges, circuit breaker and bulkhead of its target
+(:class:`~dspex_lab.resilience.Guard`); then, for each request that is really made, the budgets; then the tape, or the engine.
+DSPy's own loop of retries is switched off for it, and the guard's is where a step's ``retries=`` is around: one loop in all.
+"""
 
 from __future__ import annotations
 
 import functools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from dspex_lab.lms._asking import asking
+from dspex_lab.errors import BulkheadFull
+from dspex_lab.events import Event, Record
+from dspex_lab.lms._asking import Asking, asking
+from dspex_lab.lms._capabilities import address_of
+from dspex_lab.lms._chain import CACHE
+from dspex_lab.lms._failures import ailing, transient
+from dspex_lab.lms._guarded import AsyncGuardedEngine, GuardedEngine
+from dspex_lab.lms._make import describe, is_simulated, without_secrets
+from dspex_lab.lms._prices import price_of
 from dspex_lab.lms._streaming import streamed
+from dspex_lab.lms._tape import Tape
+from dspex_lab.lms._tape_engine import taped_for
+from dspex_lab.resilience import BreakerSettings, Change, Degradation, Guard, Guards, Level, Policy, Retry
+
+#: How often an LM is asked where neither it nor a policy says: DSPy's own default.
+_DSPY_RETRIES = 3
+
+#: Seconds between two measurements of the load.
+_MEASURED_EVERY = 0.25
+
+
+def default_policy() -> Policy:
+    """Return what stands around the calls of a model that nothing else was said of."""
+    return Policy(Retry(attempts=_DSPY_RETRIES + 1, wait=0.5, longest=20.0, on=transient), BreakerSettings(on=ailing))
+
+
+def provider_of(lm: Any) -> str:
+    """Return whose places a call of ``lm`` takes: ``"provider"`` or, at an address of its own, ``"provider@address"``."""
+    return _at(describe(lm).partition("/")[0], lm)
+
+
+def target_of(lm: Any) -> str:
+    """Return what a call of ``lm`` goes to: ``"provider/model"`` or, at an address of its own, ``"provider/model@address"``."""
+    return _at(describe(lm), lm)
+
+
+def _at(name: str, lm: Any) -> str:
+    address = address_of(lm)
+    return f"{name}@{without_secrets(address)}" if address else name
 
 
 class Gateway:
-    """What the calls of one Lab pass on their way to an engine."""
+    """What the calls of one Lab pass on their way to an engine. Threads and event loops may share it.
+
+    Args:
+        emit: takes the events of what happens outside a call.
+        policy: what stands around calls; None is :func:`default_policy`, with an LM's own ``num_retries``.
+
+    Attributes:
+        guards: what stands around each target.
+        degradation: what is left out under load.
+    """
+
+    def __init__(self, emit: Callable[[Record], None], policy: Policy | None = None) -> None:
+        self._emit = emit
+        self._own_policy = policy is not None
+        self._policed: set[str] = set()
+        self.degradation = Degradation(told=self._told)
+        self.guards = Guards(policy or default_policy(), told=self._told, allows=self.degradation.allows)
+        self._tape: Tape | None = None
+        self._fallbacks: dict[str, tuple[Any, ...]] = {}
+        self._measured = 0.0
+        self._lock = threading.Lock()
+
+    # --- settings -----------------------------------------------------------------------------------------------------
+
+    def use_policy(self, policy: Policy, lm: Any = None) -> None:
+        """Let ``policy`` stand around the calls of ``lm``, or of all models that have none of their own."""
+        if lm is None:
+            self._own_policy = True
+            self.guards.use(policy)
+        else:
+            self._policed.add(target_of(lm))
+            self.guards.use(policy, target_of(lm))
+
+    def use_fallbacks(self, lm: Any, others: Sequence[Any]) -> None:
+        """Ask ``others`` in turn where ``lm`` fails: models, and ``"cache"`` for an earlier answer to the same prompt."""
+        with self._lock:
+            rest = {target: chain for target, chain in self._fallbacks.items() if target != target_of(lm)}
+            self._fallbacks = {**rest, target_of(lm): tuple(others)} if others else rest
+
+    def fallbacks(self, lm: Any) -> tuple[Any, ...]:
+        """Return what is asked where ``lm`` fails."""
+        return self._fallbacks.get(target_of(lm), ())
+
+    @property
+    def tape(self) -> Tape | None:
+        """What is recorded on or played from, None where nothing is."""
+        tape = self._tape
+        return None if tape is None or tape.closed else tape
+
+    @tape.setter
+    def tape(self, tape: Tape | None) -> None:
+        self._tape = tape
+
+    def replays(self) -> bool:
+        """Say whether no provider is called, because a tape answers every call."""
+        tape = self.tape
+        return tape is not None and tape.mode == "replay"
+
+    # --- a call -------------------------------------------------------------------------------------------------------
 
     def order(self, lm: Any) -> tuple[Any, ...]:
-        """Return the models to ask for a call of ``lm``, in that order."""
-        return (lm,)
+        """Return the models to ask for a call of ``lm``, in that order; under load the cheapest is the first."""
+        if not self._fallbacks:
+            return (lm,)
+        others = self.fallbacks(lm)
+        if not others or self.degradation.allows("preferred_model"):
+            return (lm, *others)
+        models = sorted((lm, *(o for o in others if o != CACHE)), key=_list_price)
+        return (*models, *(o for o in others if o == CACHE))
+
+    def guard(self, lm: Any) -> Guard:
+        """Return what stands around the calls of ``lm``."""
+        target = target_of(lm)
+        retries = getattr(lm, "num_retries", _DSPY_RETRIES)
+        if not self._own_policy and target not in self._policed and isinstance(retries, int) and retries > 0:
+            policy = self.guards.policy_of(target)
+            if policy.retry is not None and policy.retry.attempts != retries + 1:
+                self.guards.use(replace(policy, retry=replace(policy.retry, attempts=retries + 1)), target)
+        return self.guards.of(target, provider_of(lm))
+
+    def around(self, call: Asking, engine: Any, asynchronous: bool, played: bool) -> Any:
+        """Return ``engine`` with what stands around a call of it.
+
+        Args:
+            played: a tape answers: nothing is spent, and nobody is spared or waited for.
+
+        Raises:
+            BulkheadFull: so much is going on that only caches answer.
+        """
+        guarded = AsyncGuardedEngine if asynchronous else GuardedEngine
+        # An LM without retries is asked once, and not hedged: its user said so.
+        again = getattr(call.lm, "num_retries", _DSPY_RETRIES) != 0
+        if played:
+            retry = self.guard(call.lm).policy.retry
+            at_once = None if retry is None else replace(retry, wait=0.0, jitter=0.0, heed=False)
+            return guarded(engine, Guard(Policy(at_once, None, None), target_of(call.lm)), call, None, again)
+        self.measure()
+        if not self.degradation.allows("new_calls"):
+            raise BulkheadFull(
+                f"{describe(call.lm)!r} is not called now: {self.degradation.reason}, and only caches answer.",
+                target=provider_of(call.lm),
+                hint="Ask again when the load is lower, or set the level: lab.gateway.degradation.pin('normal').",
+            )
+        return guarded(engine, self.guard(call.lm), call, call.recorder.terms.ledger, again)
+
+    def measure(self) -> Level:
+        """Measure the load, where that was not done just now, and return the level that follows."""
+        now = time.monotonic()
+        if now - self._measured >= _MEASURED_EVERY:
+            self._measured = now
+            self.degradation.measure(self.guards.counts())
+        return self.degradation.level
+
+    def _told(self, change: Change) -> None:
+        name = "lm.retry" if change.event == "retry" else change.event
+        call = asking.get()
+        if call is None:
+            self._emit(Event(name, change.time, data=change.as_data()))
+            return
+        recorder = call.recorder
+        recorder.emit(Event(name, change.time, recorder.run_id, recorder.span_id, recorder.step, change.as_data()))
+
+
+def _list_price(lm: Any) -> float:
+    """Return what a call of ``lm`` costs about, in dollars a million tokens; what nobody knows is the dearest."""
+    price = price_of(describe(lm))
+    return 0.0 if is_simulated(lm) else float("inf") if price is None else price.input + price.output
 
 
 def install_gateway() -> None:
-    """Wrap DSPy's choice of an engine; later calls do nothing."""
+    """Wrap DSPy's choice of an engine, and its own retries; later calls do nothing."""
     from dspy.clients import execution
 
-    choose = execution._engine
+    choose, try_again = execution._engine, execution._retryable
     if getattr(choose, "_dspex_gateway", False):
         return
 
     @functools.wraps(choose)
     def chosen_engine(lm: Any, call: Any, asynchronous: bool) -> Any:
         asked = asking.get()
-        engine, request, provider = choose(lm, call, asynchronous)
         if asked is None:
-            return engine, request, provider
-        asked.attempts = 1
-        return streamed(engine, request, provider, call, asked.live, asynchronous), request, provider
+            return choose(lm, call, asynchronous)
+        gateway = asked.recorder.terms.gateway
+        engine, request, provider = choose(lm, call, asynchronous)
+        played = False
+        if gateway is not None and (tape := gateway.tape) is not None:
+            engine = taped_for(engine, tape, lm, call, asynchronous)
+            played = engine.plays(request)
+        engine = streamed(engine, request, provider, call, asked.live, asynchronous)
+        if gateway is None:
+            asked.attempts = 1
+        else:
+            engine = gateway.around(asked, engine, asynchronous, played)
+        return engine, request, provider
+
+    @functools.wraps(try_again)
+    def retryable(state: Any, error: Any, attempt: int, retries: int) -> bool:
+        asked = asking.get()
+        own = asked is not None and asked.recorder.terms.gateway is not None
+        return not own and bool(try_again(state, error, attempt, retries))
 
     chosen_engine._dspex_gateway = True  # type: ignore[attr-defined]
-    execution._engine = chosen_engine
+    execution._engine, execution._retryable = chosen_engine, retryable

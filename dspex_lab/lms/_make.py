@@ -84,8 +84,12 @@ def is_simulated(lm: Any) -> bool:
 def describe(lm: Any) -> str:
     """Return the name of a model, fit for records and displays: it holds no key and no password."""
     model = getattr(lm, "model", None)
-    text = model if isinstance(model, str) and model else type(lm).__name__
-    return _QUERY.sub("", _USERINFO.sub("", text))
+    return without_secrets(model if isinstance(model, str) and model else type(lm).__name__)
+
+
+def without_secrets(address: str) -> str:
+    """Return a model's name or address without what may be a secret in it: user and password, and what is asked for."""
+    return _QUERY.sub("", _USERINFO.sub("", address))
 
 
 def _kind(value: object) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
-from dspex_lab.lms._make import make_lm
 from dspex_lab.lms._asking import current_recorder
+from dspex_lab.lms._make import make_lm
 
 
 class Models:
@@ -15,20 +16,27 @@ class Models:
 
     Args:
         owner: the Lab's id, as in the context of its recorders.
+        replayed: says whether no provider will be called, so that no key is needed: a tape answers.
     """
 
-    def __init__(self, owner: str) -> None:
-        self._owner = owner
+    def __init__(self, owner: str, replayed: Callable[[], bool] = lambda: False) -> None:
+        self._owner, self._replayed = owner, replayed
         self._chosen: Any = None
         self._offline: Any = None
         self._lock = threading.RLock()
 
     def use(self, lm: Any, **options: Any) -> Any:
         """Choose a model and return it; None goes back to what ``dspy.configure`` set. See :meth:`Lab.use`."""
-        made = None if lm is None else make_lm(lm, **options)
+        made = None if lm is None else self.made(lm, **options)
         with self._lock:
             self._chosen = made
         return self.current() if made is None else made
+
+    def made(self, lm: Any, **options: Any) -> Any:
+        """Return the model that ``lm`` names; see :func:`make_lm`."""
+        if self._replayed():
+            options.setdefault("check", False)
+        return make_lm(lm, **options)
 
     def current(self) -> Any:
         """Return the model a run would use now; see :attr:`Lab.lm`."""

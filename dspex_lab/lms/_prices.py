@@ -26,6 +26,31 @@ _TABLES = (
 )
 _MILLION = 1_000_000
 
+#: Providers whose models the tables list under another provider's name: the same service, spoken to in another way.
+_KIN: dict[str, tuple[str, ...]] = {
+    "bedrock": ("bedrock_converse",),
+    "cohere": ("cohere_chat",),
+    "moonshotai": ("moonshot",),
+    "ollama_chat": ("ollama",),
+    "openai-chat": ("openai",),
+}
+
+#: Whose models an address has, for names such as ``http/MODEL@HOST`` (our HTTP engine's).
+_HOSTS = {
+    "api.anthropic.com": "anthropic",
+    "api.cerebras.ai": "cerebras",
+    "api.deepseek.com": "deepseek",
+    "api.fireworks.ai": "fireworks_ai",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral",
+    "api.openai.com": "openai",
+    "api.perplexity.ai": "perplexity",
+    "api.together.xyz": "together_ai",
+    "api.x.ai": "xai",
+    "generativelanguage.googleapis.com": "gemini",
+    "openrouter.ai": "openrouter",
+}
+
 
 class Price(NamedTuple):
     """US dollars per million tokens of the prompt (``input``) and of the answer (``output``), and who says so."""
@@ -75,11 +100,13 @@ def set_price(model: str, *, input: float | None, output: float | None = None) -
 
 def price_of(model: str) -> Price | None:
     """Return what ``model`` (``"provider/model"``) costs, None where nobody says."""
+    listed = listed_name(model)
     with _lock:
-        if model in _own:
-            return _own[model]
+        own = _own.get(model) or _own.get(listed)
+    if own is not None:
+        return own
     for package, file in _TABLES:
-        found = _priced(model, _table(package, file))
+        found = _priced(listed, _table(package, file))
         if found is not None:
             return Price(*found, source=f"{package}'s table of prices")
     return None
@@ -93,19 +120,48 @@ def _priced(model: str, table: Mapping[str, Any]) -> tuple[float, float] | None:
     return None
 
 
+def listed_name(model: str) -> str:
+    """Return the name under which tables would have ``model``: ``http/MODEL@api.openai.com`` is ``openai/MODEL``."""
+    name, at, host = model.rpartition("@")
+    provider = _HOSTS.get(host.lower())
+    return f"{provider}/{name.partition('/')[2]}" if at and provider else model
+
+
+def table_entries(model: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return what the tables have of ``model``, with the package whose table it is, in the order in which they count."""
+    return [(package, entry) for package, file in _TABLES for entry in _entries(listed_name(model), _table(package, file))]
+
+
+def listed_models(provider: str) -> list[str]:
+    """Return the names ``"provider/model"`` of the models for text that the tables list of ``provider``, sorted."""
+    found = set()
+    for package, file in _TABLES:
+        for name, entry in _table(package, file).items():
+            if not isinstance(entry, Mapping) or entry.get("mode") not in ("chat", "responses"):
+                continue
+            if entry.get("litellm_provider") == provider:
+                found.add(f"{provider}/{name.removeprefix(f'{provider}/')}")
+    return sorted(found)
+
+
 def _is_sum(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def _entries(model: str, table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield what the table has of a model: under its whole name, else under its own name where the provider is the same."""
-    whole = table.get(model)
-    if isinstance(whole, Mapping):
-        yield whole
     provider, _, name = model.partition("/")
+    kin = (provider, *_KIN.get(provider, ()))
+    for whole in (model, *(f"{other}/{name}" for other in kin[1:])):
+        entry = table.get(whole)
+        if isinstance(entry, Mapping):
+            yield entry
     entry = table.get(name)
-    if isinstance(entry, Mapping) and entry.get("litellm_provider") == provider:
-        yield entry
+    if isinstance(entry, Mapping):
+        owner = str(entry.get("litellm_provider"))
+        # "vertex_ai-language-models": the part of a provider that has the model.
+        if owner in kin or owner.startswith(f"{provider}-"):
+            yield entry
 
 
 @lru_cache(maxsize=len(_TABLES))

@@ -120,8 +120,14 @@ def key_variables(provider: str) -> tuple[str, ...]:
     return tuple(definition.env_keys)
 
 
+def accepted_variables(provider: str) -> tuple[str, ...]:
+    """Return the variables in which a provider's key is looked for, also where it has other ways in (xAI's login)."""
+    definition = _definition(provider)
+    return key_variables(provider) or (tuple(definition.env_keys) if definition is not None else ())
+
+
 def check_model(model: str, options: Mapping[str, Any]) -> None:
-    """Check that ``model`` can be meant, before anything is called.
+    """Check that ``model`` can be meant and its key is there, before anything is called.
 
     Args:
         model: ``"provider/model"``.
@@ -130,10 +136,20 @@ def check_model(model: str, options: Mapping[str, Any]) -> None:
     Raises:
         LMError: no provider, one that does not exist, a key that is missing, or a slip in a model's name.
     """
+    check_name(model, options)
+    _check_key(model, model.partition("/")[0], options)
+
+
+def check_name(model: str, options: Mapping[str, Any]) -> None:
+    """Check that ``model`` can be meant, as :func:`check_model` does; its key may be missing yet.
+
+    Raises:
+        LMError: no provider, one that does not exist, or a slip in a model's name.
+    """
     provider, slash, name = model.partition("/")
     if not slash or not provider or not name:
         raise LMError(f"{model!r} is not a model: it must be 'provider/model'.", engine=model, hint=_form_hint(model))
-    if provider not in LITELLM_KEYS and _definition(provider) is None and provider not in _metadata():
+    if not is_provider(provider):
         guess = did_you_mean(provider, known_providers())
         raise LMError(
             f"There is no provider {provider!r} (in {model!r}).{guess}",
@@ -142,7 +158,11 @@ def check_model(model: str, options: Mapping[str, Any]) -> None:
             "declare your own with dspy.lm15.register_provider, or pass a dspy.LM.",
         )
     _check_name(model, provider, name, options)
-    _check_key(model, provider, options)
+
+
+def is_provider(name: str) -> bool:
+    """Say whether a model string may begin with ``name``."""
+    return name in LITELLM_KEYS or _definition(name) is not None or name in _metadata()
 
 
 def _form_hint(model: str) -> str:
@@ -157,20 +177,32 @@ def _form_hint(model: str) -> str:
 
 def _reaches_own_server(provider: str, options: Mapping[str, Any]) -> bool:
     """Whether the address is the user's, so that neither the provider's models nor its keys say anything."""
+    return bool(options.get("api_base") or options.get("base_url") or own_address(provider))
+
+
+def own_address(provider: str) -> str | None:
+    """Return the address that the environment gives for a provider's servers, None where it gives none."""
     prefix = provider.upper().replace("-", "_")
-    given = options.get("api_base") or options.get("base_url")
-    return bool(given or os.environ.get(f"{prefix}_API_BASE") or os.environ.get(f"{prefix}_BASE_URL"))
+    return os.environ.get(f"{prefix}_API_BASE") or os.environ.get(f"{prefix}_BASE_URL") or None
+
+
+def missing_key(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the variables of which one must be set before ``model`` can be called; empty where nothing is missing."""
+    provider = model.partition("/")[0]
+    variables = key_variables(provider)
+    if options.get("api_key") or _reaches_own_server(provider, options):
+        return ()
+    return () if any(os.environ.get(name) for name in variables) else variables
 
 
 def _check_key(model: str, provider: str, options: Mapping[str, Any]) -> None:
-    variables = key_variables(provider)
-    if not variables or options.get("api_key") or _reaches_own_server(provider, options):
-        return
-    if not any(os.environ.get(name) for name in variables):
+    variables = missing_key(model, options)
+    if variables:
         raise LMError(
             f"{model!r} needs a key, and {' or '.join(variables)} is not set in the environment.",
             engine=model,
-            hint=f"Set {variables[0]}, or pass api_key=…; 'offline' needs no key.",
+            hint=f"%dspex key {provider} asks for it without showing it; or set {variables[0]}, or pass api_key=…; "
+            "'offline' needs no key.",
         )
 
 

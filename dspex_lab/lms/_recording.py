@@ -18,7 +18,7 @@ from typing import Any
 from dspex_lab.errors import BudgetExceeded, DspexError
 from dspex_lab.events import Event, LMCall
 from dspex_lab.lms._asking import Asking, Recorder, asking, current_recorder
-from dspex_lab.lms._chain import Alternatives
+from dspex_lab.lms._chain import Chain
 from dspex_lab.lms._feedback import install_feedback
 from dspex_lab.lms._gateway import install_gateway
 from dspex_lab.lms._make import describe, is_simulated
@@ -61,8 +61,6 @@ def _record(call: Asking, started: float, seconds: float, error: str | None) -> 
         again=call.again,
         instead_of=call.instead_of,
     )
-    if call.hold is not None:
-        call.hold.settle(record)
     recorder.emit(record)
     about = (time.time(), recorder.run_id, recorder.span_id, recorder.step)
     recorder.emit(Event("lm.call", *about, {"model": record.model, "seconds": seconds}))
@@ -89,14 +87,11 @@ def _asks_again() -> bool:
 
 
 @contextmanager
-def recorded(
-    lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, instead_of: Any = None, again: bool | None = None
-) -> Iterator[Asking | None]:
+def recorded(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, instead_of: Any = None) -> Iterator[Asking | None]:
     """Record the call in the block; yields it, None outside a run.
 
     Args:
         instead_of: the model in whose place ``lm`` is asked.
-        again: as of that model's call; to be found out where None.
 
     Raises:
         DspexError: what kept the call from being made, in the place of the error that DSPy wraps it in.
@@ -108,10 +103,8 @@ def recorded(
     live = live_call(recorder, lm, args, kwargs)
     if live is not None:
         live.refuse_if_abandoned()
-    if recorder.guard is not None:
-        recorder.guard()
     call = Asking(lm, recorder, live)
-    call.again = _asks_again() if again is None else again
+    call.again = instead_of is None and _asks_again()
     call.instead_of = None if instead_of is None else describe(instead_of)
     token, started, clock, error = asking.set(call), time.time(), time.perf_counter(), None
     refused = False
@@ -126,6 +119,7 @@ def recorded(
         raise
     finally:
         asking.reset(token)
+        call.ended = True
         if not refused:
             _record(call, started, time.perf_counter() - clock, error)
 
@@ -160,26 +154,24 @@ def install() -> None:
             recorder = current_recorder()
             if recorder is None:
                 return call(self, *args, **kwargs)
-            if recorder.terms.fresh:
+            if recorder.terms.uncached:
                 kwargs["cache"] = False
-            others = Alternatives(self, args, kwargs, recorder)
-            try:
-                return one(others.first, args, kwargs)
-            except Exception as error:
-                return others.ask(error, one)
+            gateway = recorder.terms.gateway
+            order = (self,) if gateway is None else gateway.order(self)
+            return one(self, args, kwargs) if len(order) == 1 else Chain(self, order, args, kwargs, recorder).ask(one)
 
         @functools.wraps(acall)
         async def recorded_acall(self: Any, *args: Any, **kwargs: Any) -> Any:
             recorder = current_recorder()
             if recorder is None:
                 return await acall(self, *args, **kwargs)
-            if recorder.terms.fresh:
+            if recorder.terms.uncached:
                 kwargs["cache"] = False
-            others = Alternatives(self, args, kwargs, recorder)
-            try:
-                return await aone(others.first, args, kwargs)
-            except Exception as error:
-                return await others.aask(error, aone)
+            gateway = recorder.terms.gateway
+            order = (self,) if gateway is None else gateway.order(self)
+            return await (
+                aone(self, args, kwargs) if len(order) == 1 else Chain(self, order, args, kwargs, recorder).aask(aone)
+            )
 
         @functools.wraps(update_history)
         def recorded_update_history(self: Any, entry: dict[str, Any]) -> Any:

@@ -7,14 +7,17 @@ from typing import Any
 
 from dspex_lab.errors import ConfigurationError, DspexError, did_you_mean
 from dspex_lab.magics import (
+    _autolog,
     _check,
     _complete,
     _dashboard,
     _help,
+    _key,
     _lm,
     _load,
     _map,
     _pipeline,
+    _prompt,
     _run,
     _save,
     _score,
@@ -28,7 +31,24 @@ __all__ = ["COMMANDS", "Call", "Command", "load_ipython_extension", "unload_ipyt
 
 COMMANDS: dict[str, Command] = {
     module.COMMAND.name: module.COMMAND
-    for module in (_signature, _pipeline, _save, _load, _check, _run, _stream, _map, _score, _sql, _lm, _dashboard, _help)
+    for module in (
+        _signature,
+        _pipeline,
+        _save,
+        _load,
+        _check,
+        _run,
+        _stream,
+        _map,
+        _score,
+        _sql,
+        _lm,
+        _key,
+        _autolog,
+        _prompt,
+        _dashboard,
+        _help,
+    )
 }
 
 _matchers: dict[int, Any] = {}

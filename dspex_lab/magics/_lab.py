@@ -23,5 +23,5 @@ def kernel_lab(shell: Any) -> Any:
 def known_pipelines(namespace: Any) -> list[str]:
     """Return the names of the pipelines of the kernel's Lab, without opening one."""
     workbench = sys.modules.get("dspex_lab.workbench")
-    current = getattr(workbench, "_current", None)
+    current = workbench.current_lab() if workbench is not None else None
     return list(current.pipelines) if current is not None else []

@@ -29,7 +29,7 @@ def options(line: Any) -> RunOptions:
     return RunOptions(
         deadline=line.flag("deadline", float),
         seed=line.flag("seed", int),
-        budget=line.flag("budget", float),
+        budget=line.flag("budget", str),
         pin=pin,
         tags=tuple(t for t in line.flags.get("tags", "").split(",") if t),
         checkpoint=line.flags.get("checkpoint"),

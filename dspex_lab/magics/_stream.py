@@ -37,7 +37,7 @@ class Transcript:
             self._token(event)
         elif event.kind == "field":
             self._field(event)
-        elif event.kind == "step.stop" and event.data["status"] in ("failed", "fallback", "partial"):
+        elif event.kind == "step.stop" and event.data["status"] in ("failed", "fallback", "partial", "skipped"):
             self._head((event.step, event.data["status"]), event.step)
             self._write(event.data["status"])
 

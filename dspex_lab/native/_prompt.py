@@ -34,7 +34,8 @@ def jsonable(value: Any) -> Any:
     try:
         return _serializer(kind).dump_python(value, mode="json", fallback=str)
     except Exception:
-        # A value of a type nobody can serialize is shown as text; the prompt says what it looks like.
+        # A value of a type nobody can serialize is shown as text; the prompt says what it looks like. As wide as DSPy's own:
+        # a serializer or computed field of the user's class may raise anything, and the prompt must be the same as DSPy's.
         return str(value)
 
 

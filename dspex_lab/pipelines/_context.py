@@ -11,9 +11,8 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dspex_lab.errors import BudgetExceeded
 from dspex_lab.events import Bus, Decision, Event, LMCall, Record
-from dspex_lab.lms import CONTEXT_KEY, FEEDBACK_KEY, Recorder, current_feedback, current_recorder
+from dspex_lab.lms import CONTEXT_KEY, FEEDBACK_KEY, Recorder, Terms, current_feedback, current_recorder
 from dspex_lab.pipelines._step import Operation
 
 if TYPE_CHECKING:
@@ -78,6 +77,7 @@ class Usage:
         self.unknown_cost = False
         self.simulated = False
         self.models: list[str] = []
+        self.asked_again = 0
         self._outer = outer
         self._lock = threading.Lock()
 
@@ -93,6 +93,7 @@ class Usage:
             elif call.error is None:
                 self.unknown_cost = True
             self.simulated = self.simulated or call.simulated
+            self.asked_again += call.again and not call.cache_hit
             if call.model not in self.models:
                 self.models.append(call.model)
         if self._outer is not None:
@@ -119,7 +120,7 @@ class RunContext:
         modules: DSPy modules that stand in for those of the steps, by step name.
         pin: the implementation to use, by operation.
         deadline: the ``time.monotonic()`` at which the run must have ended.
-        budget: US dollars the run may spend.
+        terms: on which its LM calls are made.
         outer: the run of the same Lab in whose step this one was started.
         wait: set where the whole run happens in the thread that asked for it: nothing is handed to another thread, and
             this waits for what can only be awaited (a pool, an async function).
@@ -128,6 +129,7 @@ class RunContext:
         checkpoint: where outputs are kept so that a later run can go on from them.
         model: makes the model that a step asked for by name (``lm=``).
         alone: says whether no other run of the Lab is under way.
+        notes: why the answer of a step is less than was asked for, by its span.
     """
 
     owner: str
@@ -141,7 +143,7 @@ class RunContext:
     modules: Mapping[str, Any] = field(default_factory=dict)
     pin: Mapping[str, str] = field(default_factory=dict)
     deadline: float | None = None
-    budget: float | None = None
+    terms: Terms = field(default_factory=Terms)
     wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
     usage: Usage = field(default_factory=Usage)
     outer: RunContext | None = None
@@ -151,6 +153,7 @@ class RunContext:
     checkpoint: Checkpoint | None = None
     model: Callable[[Any], Any] | None = None
     alone: Callable[[], bool] = lambda: False
+    notes: dict[str, str] = field(default_factory=dict)
     _settings: dict[str, Any] | None = None
 
     async def finish(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -180,29 +183,13 @@ class RunContext:
         left = max(self.deadline - time.monotonic(), 0.0)
         return left if timeout is None else min(timeout, left)
 
-    def guard(self) -> None:
-        """Refuse an LM call once the budget is spent.
+    def degrade(self, span_id: str, why: str) -> None:
+        """Take note that a model's answer in the step of that span is less than was asked for."""
+        self.notes[span_id] = why
 
-        Raises:
-            BudgetExceeded: what the run has spent has reached its budget, or cannot be known.
-        """
-        if self.outer is not None:
-            self.outer.guard()
-        if self.budget is None:
-            return
-        spent = self.usage.cost or 0.0
-        if spent >= self.budget or self.usage.unknown_cost:
-            known = "an unknown sum (the model has no known price)" if self.usage.unknown_cost else f"${spent:.4f}"
-            raise BudgetExceeded(
-                f"The run's budget of ${self.budget:.4f} does not allow another LM call: {known} is spent.",
-                hint="Raise RunOptions(budget=...), or take a cheaper model.",
-            )
-
-    def allowance(self) -> float | None:
-        """Return the US dollars that may still be spent here, None for no limit."""
-        own = None if self.budget is None else max(self.budget - (self.usage.cost or 0.0), 0.0)
-        outer = None if self.outer is None else self.outer.allowance()
-        return own if outer is None else outer if own is None else min(own, outer)
+    def allows(self, feature: str) -> bool:
+        """Say whether a costly feature is to be had at the present load (``resilience.FEATURES``)."""
+        return self.terms.gateway is None or self.terms.gateway.degradation.allows(feature)
 
     def chosen(self, lm: Any) -> Any:
         """Return the model of a step that asks for ``lm``, the one in use where that is None."""
@@ -215,7 +202,7 @@ class RunContext:
         threads belongs to the run then, and to no step.
         """
         if "dspy" in sys.modules:
-            self._dspy(_RunRecorder(self.emit, self.run_id, guard=self.guard, context=self), None)
+            self._dspy(_RunRecorder(self.emit, self.run_id, terms=self.terms, context=self), None)
 
     def enter(self, span_id: str, step: str, force: bool = False, lm: Any = None) -> None:
         """Let what now runs in this thread or task belong to a step.
@@ -229,7 +216,7 @@ class RunContext:
         """
         _current.set((self, span_id, step))
         if force or "dspy" in sys.modules:
-            self._dspy(Recorder(self.emit, self.run_id, span_id, step, guard=self.guard, context=self), lm)
+            self._dspy(Recorder(self.emit, self.run_id, span_id, step, self.terms, context=self), lm)
 
     def _dspy(self, recorder: Recorder, lm: Any) -> None:
         from dspy.dsp.utils.settings import dotdict, thread_local_overrides

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex_lab.events import Span, new_id
 from dspex_lab.pipelines._context import RunContext, enter_quick
-from dspex_lab.pipelines._execution import StepRun, checked
-from dspex_lab.pipelines._fields import split_result
+from dspex_lab.pipelines._execution import StepRun
+from dspex_lab.pipelines._fields import checked, split_result
 from dspex_lab.pipelines._result import StepOutcome
+from dspex_lab.pipelines._telling import tell_skipped
 
 if TYPE_CHECKING:
     from dspex_lab.pipelines._pipeline import Pipeline
@@ -62,6 +63,7 @@ class _Walk:
     __slots__ = (
         "alive",
         "context",
+        "emit",
         "ended",
         "halted",
         "home",
@@ -87,7 +89,7 @@ class _Walk:
         outcomes: dict[str, StepOutcome],
         parent: StepRun | None,
     ) -> None:
-        self.context, self.outcomes, self.parent = context, outcomes, parent
+        self.context, self.outcomes, self.parent, self.emit = context, outcomes, parent, context.bus.emit
         self.nodes, self.structure = pipeline.nodes, pipeline.structure
         self.values: list[Any] = [ABSENT] * len(self.structure.slots)
         for field, slot in self.structure.given:
@@ -187,7 +189,11 @@ class _Walk:
         enter_quick((context, span_id, name))
         try:
             value = await item.target(**given)
-            outputs = {shape.whole or name: value} if shape.loose else checked(name, shape, split_result(name, shape, value))
+            kind = shape.single
+            if kind is Any or type(value) is kind:
+                outputs = {shape.whole or name: value}
+            else:
+                outputs = checked(name, shape, split_result(name, shape, value))
         except BaseException as problem:
             work = StepRun(name, item, shape, context, span_id=span_id)
             work.implementation = shape.label
@@ -199,12 +205,17 @@ class _Walk:
             context.begin()  # a fallback was entered as a step of its own
             self._keep(index, outcome)
             return
+        if context.notes and (note := context.notes.pop(span_id, None)) is not None:
+            work = StepRun(name, item, shape, context, span_id=span_id)
+            work.implementation, work.degraded = shape.label, note
+            self._keep(index, work.ended("partial", outputs, None, started, clock))
+            return
         seconds = time.perf_counter() - clock
         # A Span, made without its own __new__, which costs more than the tuple.
-        run = context.run_id
-        told = (span_id, context.span_id, run, "step", name, started, seconds, "complete", shape.label, None, None, None)
-        context.bus.emit(tuple.__new__(Span, told))
-        self.outcomes[name] = StepOutcome(name, "complete", outputs, None, seconds, shape.label)
+        run, label = context.run_id, shape.label
+        told = (span_id, context.span_id, run, "step", name, started, seconds, "complete", label, None, None, None)
+        self.emit(tuple.__new__(Span, told))
+        self.outcomes[name] = StepOutcome(name, "complete", outputs, None, seconds, label)
         for field, slot in structure.writes[index]:
             values[slot] = outputs[field]
 
@@ -255,7 +266,7 @@ class _Walk:
         name, context = self.nodes[index][0], self.context
         around = context.span_id if self.parent is None else self.parent.span_id
         full = name if self.parent is None else f"{self.parent.name}.{name}"
-        context.emit(Span(new_id(), around, context.run_id, "step", full, time.time(), 0.0, "skipped"))
+        tell_skipped(context, around, full)
         self.outcomes[name] = StepOutcome(name, "skipped")
         for _, slot in self.structure.writes[index]:
             self.values[slot] = LOST

@@ -40,9 +40,9 @@ class Shape:
     label: str | None = None
 
     @functools.cached_property
-    def loose(self) -> bool:
-        """Say whether the single output field takes any value."""
-        return self.whole is not None and self.outputs[self.whole].type is Any
+    def single(self) -> Any:
+        """The type of the single output field, None where there are several."""
+        return None if self.whole is None else self.outputs[self.whole].type
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -244,3 +244,20 @@ def type_name(annotation: Any) -> str:
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation.__name__
     return str(annotation).replace("typing.", "")
+
+
+def checked(name: str, shape: Shape, outputs: dict[str, Any]) -> dict[str, Any]:
+    """Return a native step's output fields if they are of the types it declares.
+
+    Raises:
+        PipelineError: one is not.
+    """
+    for field, declared in shape.outputs.items():
+        why = misfit(declared.type, outputs[field])
+        if why is not None:
+            raise PipelineError(
+                f"Step {name!r} gave a field {field!r} that is not of its declared type: {why}.",
+                step=name,
+                hint="Correct the function, or the type it declares.",
+            )
+    return outputs

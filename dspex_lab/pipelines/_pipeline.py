@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,9 +64,13 @@ class Pipeline:
             for field, (_, producer) in node.reads.items():
                 if producer < 0:
                     self._readers[field].append((node.name, self.shapes[node.name].inputs[field]))
+        #: For each input the types that its readers declare, each one once.
+        self._types: dict[str, list[Any]] = {f: _distinct(d.type for _, d in found) for f, found in self._readers.items()}
         self.inputs: dict[str, StepField] = {f: self._input(f) for f in self.structure.inputs}
         shapes = list(self.shapes.values())
         self.outputs: dict[str, StepField] = {f: shapes[i].outputs[f] for f, (_, i) in self.structure.last.items()}
+        #: For each output the step that gives it as the last one.
+        self.givers = tuple((f, self.nodes[i][0]) for f, (_, i) in self.structure.last.items())
 
     @property
     def plain(self) -> bool:
@@ -150,7 +154,9 @@ class Pipeline:
         problems = []
         for name, declared in self.inputs.items():
             if name in inputs:
-                problems.extend(self._misfit(name, inputs[name]))
+                value = inputs[name]
+                if any(misfit(kind, value) is not None for kind in self._types[name]):
+                    problems.extend(self._misfit(name, value))
             elif declared.required:
                 needed = [repr(s) for s, d in self._readers[name] if d.required]
                 readers = f"step{'s' * (len(needed) > 1)} {', '.join(needed)} need{'s' * (len(needed) == 1)}"
@@ -274,6 +280,14 @@ def single(value: Any, name: str | None = None) -> Pipeline:
     chosen = name or item.name or own
     chosen = chosen.split("(")[0] if not chosen.isidentifier() else chosen
     return Pipeline(chosen, **{chosen if chosen.isidentifier() else "step": item})
+
+
+def _distinct(types: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for kind in types:
+        if not any(kind is other for other in found):
+            found.append(kind)
+    return found
 
 
 def _may_ask(item: Step) -> bool:

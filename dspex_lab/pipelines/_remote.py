@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import os
 import pickle
@@ -13,19 +14,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex_lab.errors import BudgetExceeded, LMError, PipelineError
+from dspex_lab.errors import LMError, PipelineError
 from dspex_lab.events import Event, LMCall, Record
-from dspex_lab.lms import CONTEXT_KEY, Recorder, asking_again, from_portable, install, portable
-from dspex_lab.pipelines._context import RunContext, Usage
+from dspex_lab.lms import CONTEXT_KEY, Gateway, Ledger, Recorder, Terms, asking_again, from_portable, install, portable
+from dspex_lab.pipelines._context import RunContext
 from dspex_lab.pipelines._result import describe
+from dspex_lab.resilience import retrying
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
     """The surroundings of one execution: the ids its records carry, the model (without its secret) and adapter it uses.
 
-    ``allowance`` is what it may spend in US dollars; ``trace`` asks for the trace of its predictors;
-    ``feedback`` says what was wrong with the last try.
+    ``allowance`` is what it may spend (``Loan.data``), None for no limit; ``trace`` asks for the trace of its predictors;
+    ``feedback`` says what was wrong with the last try; ``fresh`` that no cache answers; ``once`` that who sent it tries again.
     """
 
     run_id: str
@@ -34,14 +36,17 @@ class Errand:
     lm: dict[str, Any] | None = None
     adapter: Any = None
     trace: bool = False
-    allowance: float | None = None
+    allowance: dict[str, Any] | None = None
     feedback: str | None = None
+    fresh: bool = False
+    once: bool = False
 
 
 @dataclass(slots=True)
 class Reply:
     """What came of it: the value, or the error, and in either case the records told on the way.
 
+    ``spent`` is what its ledger says was spent, where it had one;
     ``trace`` holds, for each predictor that ran, its name in the module, its inputs and its prediction.
     """
 
@@ -49,6 +54,7 @@ class Reply:
     value: Any = None
     error: BaseException | None = None
     records: list[Record] = field(default_factory=list)
+    spent: Any = None
     trace: list[tuple[str, dict[str, Any], Any]] = field(default_factory=list)
 
 
@@ -79,20 +85,9 @@ class RemoteTarget:
         for name, module in self.target.named_sub_modules() if self.lms else ():  # type: ignore[attr-defined]
             if name in self.lms:
                 module.lm = from_portable(self.lms[name])
-        spent = Usage()
-
-        def emit(record: Record) -> None:
-            if isinstance(record, LMCall):
-                spent.add(record)
-            reply.records.append(record)
-
-        def guard() -> None:
-            if errand.allowance is not None and (spent.unknown_cost or (spent.cost or 0.0) >= errand.allowance):
-                raise BudgetExceeded(
-                    "What the run's budget leaves for this step is spent.", hint="Raise RunOptions(budget=...)."
-                )
-
-        recorder = Recorder(emit, errand.run_id, errand.span_id, errand.step, guard=guard)
+        ledger = None if errand.allowance is None else Ledger.from_allowance(errand.allowance)
+        terms = Terms(_gateway(), ledger, None, errand.fresh)
+        recorder = Recorder(reply.records.append, errand.run_id, errand.span_id, errand.step, terms)
         settings: dict[str, Any] = {
             "lm": from_portable(errand.lm),
             "adapter": errand.adapter,
@@ -100,8 +95,9 @@ class RemoteTarget:
             "trace": [],
         }
         again = asking_again(errand.feedback) if errand.feedback else contextlib.nullcontext()
-        with dspy.context(**settings), again:
+        with dspy.context(**settings), again, retrying(errand.once):
             self._run(inputs, reply)
+            reply.spent = None if ledger is None else ledger.spent
             if errand.trace and self.is_module:
                 names = {id(p): name for name, p in self.target.named_predictors()}  # type: ignore[attr-defined]
                 reply.trace = [(names[id(p)], given, made) for p, given, made in dspy.settings.trace if id(p) in names]
@@ -117,6 +113,12 @@ class RemoteTarget:
                 raise
             reply.error = _carried(error)
         return reply
+
+
+@functools.cache
+def _gateway() -> Gateway:
+    """Return what the calls of this worker pass: its breakers and limits are its own, and remember from task to task."""
+    return Gateway(lambda record: None)
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:
@@ -156,7 +158,6 @@ def travelling_lm(context: RunContext, module: bool, lm: Any = None) -> dict[str
         lm: the step's own model; None is the one in use.
     """
     if module:
-        context.guard()
         return portable(context.chosen(lm))
     if "dspy" not in sys.modules:
         return None

@@ -57,6 +57,8 @@ class Result:
         cost: US dollars, None where a price is unknown.
         lm: the model in use; ``simulated`` says that the engine only imitates a provider (the offline engine).
         cancelled: the run was stopped before its end; what had ended by then is here.
+        asked_again: answers that were asked for a second time, in JSON, because the first could not be read: paid for twice,
+            and both are in tokens and cost.
     """
 
     status: Status
@@ -71,6 +73,7 @@ class Result:
     simulated: bool = False
     name: str = ""
     cancelled: bool = False
+    asked_again: int = 0
 
     @property
     def tokens(self) -> int | None:
@@ -137,6 +140,8 @@ class Result:
             parts.append(f"{self.tokens:,} tokens")
         if self.cost:
             parts.append(f"${self.cost:.4f}")
+        if self.asked_again:
+            parts.append(f"asked again in JSON {self.asked_again} x")
         if self.lm:
             parts.append(self.lm + (" (simulated, no real model)" if self.simulated else ""))
         return " · ".join(parts)
@@ -191,9 +196,8 @@ def collect(pipeline: Pipeline, outcomes: Mapping[str, StepOutcome], *, lost: bo
         lost: a field of a failed step that says ``on_error="continue"`` is there as None.
     """
     outputs: dict[str, Any] = {}
-    nodes = pipeline.nodes
-    for name, (_, producer) in pipeline.structure.last.items():
-        outcome = outcomes.get(nodes[producer][0])
+    for name, giver in pipeline.givers:
+        outcome = outcomes.get(giver)
         if outcome is not None:
             if name in outcome.outputs:
                 outputs[name] = outcome.outputs[name]

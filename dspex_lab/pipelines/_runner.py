@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from dspex_lab.events import Bus, RunOptions, RunRecord, Span, new_id
-from dspex_lab.lms import install
+from dspex_lab.events import Bus, Event, RunOptions, RunRecord, Span, new_id
+from dspex_lab.lms import Gateway, Ledger, Notice, Terms, install
 from dspex_lab.pipelines._batch import Batchers
 from dspex_lab.pipelines._cache import StepCache
 from dspex_lab.pipelines._checkpoint import Checkpoint, Shelf
@@ -37,6 +37,8 @@ class Runner:
         lm: gives the model in use; ``model`` makes the one a step asks for.
         wait: runs a coroutine on the Lab's loop and waits for it; called from other threads.
         shelf: where checkpoints are kept.
+        gateway: what LM calls pass on their way to an engine.
+        ledger: the account of the Lab.
     """
 
     def __init__(
@@ -50,7 +52,10 @@ class Runner:
         model: Callable[[Any], Any],
         wait: Callable[[Coroutine[Any, Any, Any]], Any],
         shelf: Shelf,
+        gateway: Gateway | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self.gateway, self.ledger = gateway, ledger
         self.shelf = shelf
         self.cache = StepCache()
         self.batchers = Batchers()
@@ -92,7 +97,7 @@ class Runner:
         started, clock = time.time(), time.perf_counter()
         if outer is None and (outer := enclosing(self.owner)) is not None:
             kind = "nested"
-        context = self._context(modules, options, outer[0] if outer else None)
+        context = self._context(modules, options, outer[0] if outer else None, pipeline.name)
         if kind == "row" and outer is not None:
             context.lm, context.model = outer[0].lm, outer[0].model  # all rows of a map ask the same one
         context.wait = self.wait if here else None
@@ -143,7 +148,22 @@ class Runner:
 
         return model
 
-    def _context(self, modules: Mapping[str, Any], options: RunOptions, outer: RunContext | None = None) -> RunContext:
+    def _terms(self, options: RunOptions, outer: RunContext | None, deadline: float | None, name: str) -> Terms:
+        around = self.ledger if outer is None else outer.terms.ledger
+        if options.budget is not None:
+            around = Ledger(options.budget, f"the run {name!r}", around, self._told)
+        # Where nothing is limited nothing is estimated.
+        limited = around is not None and around.limited
+        fresh = options.fresh or (outer is not None and outer.terms.fresh)
+        return Terms(self.gateway, around if limited else None, deadline, fresh)
+
+    def _told(self, notice: Notice) -> None:
+        name = "budget.refuse" if notice.kind == "refused" else "budget.cross"
+        self.bus.emit(Event(name, time.time(), data={"target": notice.model, **notice.to_dict()}))
+
+    def _context(
+        self, modules: Mapping[str, Any], options: RunOptions, outer: RunContext | None = None, name: str = ""
+    ) -> RunContext:
         deadline = None if options.deadline is None else time.monotonic() + options.deadline
         if outer is not None and outer.deadline is not None:
             deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
@@ -173,7 +193,7 @@ class Runner:
             modules=modules,
             pin=options.pin,
             deadline=deadline,
-            budget=options.budget,
+            terms=self._terms(options, outer, deadline, name),
             usage=Usage(outer.usage if outer else None),
             outer=outer,
         )
@@ -193,6 +213,7 @@ class Runner:
             lm=", ".join(usage.models) or None,
             simulated=usage.simulated,
             name=pipeline.name,
+            asked_again=usage.asked_again,
         )
 
     def _close_run(

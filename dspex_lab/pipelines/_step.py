@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
-from dspex_lab.errors import PipelineError
+from dspex_lab.errors import PipelineError, did_you_mean
 from dspex_lab.pipelines._fields import Shape
 from dspex_lab.pipelines._kinds import Kind, kind_named, kind_of
 from dspex_lab.signatures import UNNAMED, Signature, signature
@@ -103,6 +106,28 @@ class Step:
         return bool(self.timeout or self.retries or self.cache or self.batch)
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _refusing_unknown_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Let ``function`` say which keyword it does not know, and which one may be meant; type checkers see it as it is."""
+    options = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+    @functools.wraps(function)
+    def refusing(*args: P.args, **given: P.kwargs) -> R:
+        for name in given:
+            if name not in options and name != "target":
+                raise PipelineError(
+                    f"{function.__name__}() has no option {name!r}.{did_you_mean(name, options)}",
+                    hint=f"Its options are {', '.join(options)}.",
+                )
+        return function(*args, **given)
+
+    return refusing
+
+
+@_refusing_unknown_options
 def step(
     target: Any,
     *,

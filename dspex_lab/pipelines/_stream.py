@@ -33,9 +33,9 @@ class StreamEvent(NamedTuple):
         value: the token's text, the field's value; for ``partial`` and ``result`` the outputs so far, by field.
         time: when, in seconds since the epoch.
         data: what else is known: ``kind`` and ``outputs`` (its fields' names) of a step that starts; ``status``, ``seconds``
-            and ``outputs`` of a step that stopped; of a token ``call_id``, ``attempt``, ``model``, ``part``, ``whole``,
-            ``cached`` and ``simulated`` (see ``lms.Token``), and ``pieces`` where several were joined because nobody had
-            taken them.
+            and ``outputs`` of a step that stopped, or was skipped (it did not start, and its status is ``"skipped"``); of a
+            token ``call_id``, ``attempt``, ``model``, ``part``, ``whole``, ``cached`` and ``simulated`` (see ``lms.Token``),
+            and ``pieces`` where several were joined because nobody had taken them.
         result: the run's result, on the last event only.
     """
 
@@ -117,8 +117,15 @@ class Hub:
         """Return the outputs so far as the result will have them."""
         outputs: dict[str, Any] = {}
         for name, shape in self._pipeline.shapes.items():
-            given = self._given.get(name, {})
-            outputs.update({field: given[field] for field in shape.outputs if field in given})
+            if name not in self._given:
+                continue
+            given = self._given[name]
+            for field in shape.outputs:
+                if field in given:
+                    outputs[field] = given[field]
+                else:
+                    # Where the last step that gives it failed, an earlier version does not stand in for it.
+                    outputs.pop(field, None)
         return outputs
 
     def take(self) -> StreamEvent | None:

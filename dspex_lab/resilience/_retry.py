@@ -16,10 +16,14 @@ from typing import TypeVar
 
 from dspex_lab.errors import ConfigurationError, PipelineError
 from dspex_lab.resilience._retryable import NEVER, retry_after, retryable
+from dspex_lab.resilience._scope import enter, leave
 
 T = TypeVar("T")
 #: Told before each wait: the attempt that failed (from 1), the wait in seconds, and the failure.
 Told = Callable[[int, float, BaseException], None]
+
+#: Asked before a wait of so many seconds: True where the next attempt would come to nothing.
+Futile = Callable[[float], bool]
 
 #: Seconds that an error's ``retry_after`` may ask for; who asks for more is not waited for.
 LONGEST_ASKED = 300.0
@@ -39,6 +43,7 @@ class Retry:
         wait: seconds before the second attempt, doubled for each after it.
         longest: seconds that no wait of ours exceeds.
         jitter: seconds; up to so much is added by chance, so that many who failed at once do not return at once.
+        heed: wait as long as a failure asks.
         on: which failures: exception classes, or a function of the exception; None is `retryable`. A cancellation, a
             spent budget and a program that is wrong as written are never tried again.
     """
@@ -47,6 +52,7 @@ class Retry:
     wait: float = 0.1
     longest: float = 5.0
     jitter: float = 1.0
+    heed: bool = True
     on: type[Exception] | tuple[type[Exception], ...] | Callable[[BaseException], bool] | None = None
 
     def __post_init__(self) -> None:
@@ -88,7 +94,7 @@ class Retry:
         """
         if attempt >= self.attempts or not self.covers(error):
             return None
-        asked = retry_after(error)
+        asked = retry_after(error) if self.heed else None
         if asked is not None and asked > LONGEST_ASKED:
             return None
         doubled = self.wait * 2.0 ** min(attempt - 1, 64)
@@ -97,52 +103,108 @@ class Retry:
 
 
 async def retry(
-    work: Callable[[int], Awaitable[T]], policy: Retry, *, deadline: float | None = None, told: Told | None = None
+    work: Callable[[int], Awaitable[T]],
+    policy: Retry,
+    *,
+    deadline: float | None = None,
+    told: Told | None = None,
+    futile: Futile | None = None,
 ) -> T:
     """Await ``work(attempt)`` until it succeeds or ``policy`` or the deadline ends it; the last failure is raised as it is.
+
+    While an attempt of several runs, `is_retrying` is true in it.
 
     Args:
         work: called with the number of the attempt, from 1. It must be safe to do again: only idempotent work is retried.
         deadline: seconds of ``time.monotonic()``: no attempt begins at it or later, and no wait that would reach it.
             An attempt that runs is not cut off; that is for who set the deadline.
-        told: told before each wait; if it raises, that is logged.
+        told: told of each wait before it begins; if it raises, that is logged.
+        futile: asked before each wait, with its seconds: True where the next attempt would come to nothing, so that the
+            failure is raised now.
 
     Raises:
         PipelineError: the deadline had passed before the first attempt.
     """
-    import stamina
+    tries = _Tries(policy, deadline, told, futile)
+    outer = enter(policy.attempts > 1 or None)
+    try:
+        return await work(tries.begin())
+    except Exception as error:
+        if policy.attempts == 1 or not policy.covers(error):
+            raise
+        tries.first = error
+    finally:
+        leave(outer)
 
-    tries = _Tries(policy, deadline, told)
+    # stamina comes in where a second attempt is wanted: what succeeds at once (nearly all), or is refused, does not pay for it.
+    import stamina
 
     @stamina.retry(on=tries.decide, attempts=policy.attempts, timeout=None)
     async def one() -> T:
-        return await work(tries.begin())
+        tries.raise_first()
+        outer = enter(True)
+        try:
+            return await work(tries.begin())
+        finally:
+            leave(outer)
 
+    _quiet()
     return await one()
 
 
-def retry_sync(work: Callable[[int], T], policy: Retry, *, deadline: float | None = None, told: Told | None = None) -> T:
+def retry_sync(
+    work: Callable[[int], T],
+    policy: Retry,
+    *,
+    deadline: float | None = None,
+    told: Told | None = None,
+    futile: Futile | None = None,
+) -> T:
     """Call ``work(attempt)`` as `retry` does, in this thread."""
-    import stamina
+    tries = _Tries(policy, deadline, told, futile)
+    outer = enter(policy.attempts > 1 or None)
+    try:
+        return work(tries.begin())
+    except Exception as error:
+        if policy.attempts == 1 or not policy.covers(error):
+            raise
+        tries.first = error
+    finally:
+        leave(outer)
 
-    tries = _Tries(policy, deadline, told)
+    import stamina
 
     @stamina.retry(on=tries.decide, attempts=policy.attempts, timeout=None)
     def one() -> T:
-        return work(tries.begin())
+        tries.raise_first()
+        outer = enter(True)
+        try:
+            return work(tries.begin())
+        finally:
+            leave(outer)
 
+    _quiet()
     return one()
 
 
 class _Tries:
     """The tries of one piece of work, as stamina asks about them."""
 
-    def __init__(self, policy: Retry, deadline: float | None, told: Told | None) -> None:
-        _begin(deadline)
-        _quiet()
-        self.policy, self.deadline, self.told = policy, deadline, told
+    __slots__ = ("deadline", "first", "futile", "last", "number", "policy", "told")
+
+    def __init__(self, policy: Retry, deadline: float | None, told: Told | None, futile: Futile | None) -> None:
+        if deadline is not None:
+            _begin(deadline)
+        self.policy, self.deadline, self.told, self.futile = policy, deadline, told, futile
         self.number = 0
+        self.first: Exception | None = None
         self.last: Exception | None = None
+
+    def raise_first(self) -> None:
+        """Raise the failure of the first try, once: it was made before stamina came in."""
+        error, self.first = self.first, None
+        if error is not None:
+            raise error
 
     def begin(self) -> int:
         """Return the number of the try that begins, from 1; raise the last failure where the wait outlasted the deadline."""
@@ -155,7 +217,7 @@ class _Tries:
     def decide(self, error: Exception) -> float | bool:
         """Return the seconds to wait after a failure, or False to give up."""
         seconds = self.policy.wait_after(self.number, error, deadline=self.deadline, now=time.monotonic())
-        if seconds is None:
+        if seconds is None or (self.futile is not None and self.futile(seconds)):
             return False
         self.last = error
         _tell(self.told, self.number, seconds, error)
@@ -177,7 +239,7 @@ def _passed(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
-def _begin(deadline: float | None) -> None:
+def _begin(deadline: float) -> None:
     if _passed(deadline):
         raise PipelineError("The deadline passed before the first attempt.", hint="Give it more time.")
 

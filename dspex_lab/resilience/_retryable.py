@@ -67,7 +67,7 @@ def retryable(error: BaseException) -> bool:
         return all(retryable(inner) for inner in error.exceptions)
     if isinstance(error, PoolError):
         return True
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return status in _LATER
     if isinstance(error, LMError):
@@ -80,14 +80,14 @@ def retryable(error: BaseException) -> bool:
 
 def retry_after(error: BaseException) -> float | None:
     """Return the seconds that ``error`` or what caused it asks to wait (its ``retry_after``), or None."""
-    for each in _chain(error):
+    for each in chain(error):
         seconds = getattr(each, "retry_after", None)
         if isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds) and seconds >= 0:
             return float(seconds)
     return None
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """Return the HTTP status that an error of ours, of httpx, of OpenAI's or of LiteLLM's client carries."""
     for holder in (error, getattr(error, "response", None)):
         for name in ("status", "status_code"):
@@ -97,7 +97,7 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:

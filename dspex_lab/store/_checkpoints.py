@@ -48,11 +48,16 @@ def put(con: DuckDBPyConnection, name: str, step: str, key: str, outputs: str) -
     """Keep a step's outputs; return why not, or None. What holds a secret is not kept: masked, it would be another value."""
     if Redactor().may_hold(outputs) and Redactor()(outputs) != outputs:
         return "its outputs hold a secret"
+    import duckdb
+
     with _lock:
-        con.execute(
-            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, make_timestamp(?::BIGINT))",
-            [name, step, key, outputs, int(time.time() * 1e6)],
-        )
+        try:
+            con.execute(
+                "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, make_timestamp(?::BIGINT))",
+                [name, step, key, outputs, int(time.time() * 1e6)],
+            )
+        except duckdb.OutOfMemoryException:
+            return f"its outputs, {len(outputs) >> 20:,} million characters, are more than the store has memory for"
     return None
 
 

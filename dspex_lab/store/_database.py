@@ -34,6 +34,10 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+#: Megabytes that DuckDB may use for a file, at least, and for each processor. Without a bound its cache of the file grows
+#: with the file, up to four fifths of the machine. What a query needs beyond goes to ``NAME.duckdb.tmp`` beside the file.
+_MEMORY, _MEMORY_EACH = 512, 64
+
 # How a write-ahead log of DuckDB begins. One that does not is taken by DuckDB for an empty one, without a word.
 _WAL_HEAD = bytes.fromhex("640062")
 # How DuckDB refuses one: garbled, of another database, or of an earlier state of this one.
@@ -55,8 +59,11 @@ class Database:
     pid: int = field(default_factory=os.getpid)
 
 
-def acquire(path: str | Path) -> Database:
+def acquire(path: str | Path, memory: int | None = None) -> Database:
     """Open the store at ``path``, or join the stores of this process that have it open.
+
+    Args:
+        memory: megabytes that DuckDB may use for the file, where it is not open already; see :class:`Store`.
 
     Raises:
         StoreError: the file cannot be opened, or belongs to something else; nothing was overwritten.
@@ -68,7 +75,7 @@ def acquire(path: str | Path) -> Database:
     with _lock:
         found = _opened(real)
         if found is None:
-            _open[str(real)] = found = _opened_anew(real)
+            _open[str(real)] = found = _opened_anew(real, memory)
             return found
         if found.pid != os.getpid():
             raise StoreError(
@@ -115,7 +122,7 @@ def _opened(real: Path) -> Database | None:
     return found
 
 
-def _opened_anew(real: Path) -> Database:
+def _opened_anew(real: Path, memory: int | None) -> Database:
     if real.is_dir():
         raise StoreError(f"{real} is a folder, not a file.", path=real, hint=f"Name a file in it: {real / 'lab.duckdb'}")
     try:
@@ -126,7 +133,7 @@ def _opened_anew(real: Path) -> Database:
     except OSError as error:
         raise _cannot_open(real, str(error)) from error
     try:
-        con, damaged, salvaged = _connected(real)
+        con, damaged, salvaged = _connected(real, memory or max(_MEMORY, _MEMORY_EACH * (os.cpu_count() or 1)))
         database = Database(str(real), con, guard)
         if damaged:
             database.recovery = Recovery(damaged_wal=damaged, salvaged=salvaged)
@@ -136,13 +143,14 @@ def _opened_anew(real: Path) -> Database:
         raise
 
 
-def _connect(path: str) -> DuckDBPyConnection:
+def _connect(path: str, memory: int | None = None) -> DuckDBPyConnection:
     import duckdb
 
-    return duckdb.connect(path, config=_CONFIG)
+    # A store in memory has no bound: what it holds is all there is of it.
+    return duckdb.connect(path, config=_CONFIG if memory is None else {**_CONFIG, "memory_limit": f"{memory}MB"})
 
 
-def _connected(real: Path) -> tuple[DuckDBPyConnection, str | None, bool]:
+def _connected(real: Path, memory: int) -> tuple[DuckDBPyConnection, str | None, bool]:
     """Return a connection, where a damaged log was set aside if one was, and whether its sound part was read."""
     import duckdb
 
@@ -150,13 +158,13 @@ def _connected(real: Path) -> tuple[DuckDBPyConnection, str | None, bool]:
         real.unlink()  # made by touch or tempfile, it holds nothing, and DuckDB refuses it
     saved = _save_unreadable_log(real)
     try:
-        return _connect(str(real)), saved, False
+        return _connect(str(real), memory), saved, False
     except duckdb.Error as error:
         if saved and _wal(real).exists():
             os.unlink(saved)
         if not _WAL_REFUSED.search(str(error)):
             raise explained(real, error) from error
-        return _connected_past_damage(real, error)
+        return _connected_past_damage(real, memory, error)
 
 
 def _wal(real: Path) -> Path:
@@ -184,7 +192,7 @@ def _save_unreadable_log(real: Path) -> str | None:
     return str(shutil.copy2(wal, _aside(real)))
 
 
-def _connected_past_damage(real: Path, error: Exception) -> tuple[DuckDBPyConnection, str | None, bool]:
+def _connected_past_damage(real: Path, memory: int, error: Exception) -> tuple[DuckDBPyConnection, str | None, bool]:
     """Set the damaged log aside, read it up to the damage where DuckDB says where that is, else open without it."""
     import duckdb
 
@@ -195,12 +203,12 @@ def _connected_past_damage(real: Path, error: Exception) -> tuple[DuckDBPyConnec
         with aside.open("rb") as damaged, wal.open("wb") as sound:
             sound.write(damaged.read(int(position[1])))
         try:
-            return _connect(str(real)), str(aside), True
+            return _connect(str(real), memory), str(aside), True
         except duckdb.Error as again:
             log.warning("the part of %s before its damage could not be read either: %s", aside, again)
             wal.unlink(missing_ok=True)
     try:
-        return _connect(str(real)), str(aside), False
+        return _connect(str(real), memory), str(aside), False
     except duckdb.Error as without:
         os.replace(aside, wal)  # the log was not the trouble, so it stays where it was
         raise explained(real, without) from without

@@ -50,6 +50,8 @@ class Store:
             default :func:`dspex_lab.security.redact`; None writes everything as it is.
         capacity: records that may wait to be written. Beyond it details are dropped and counted; how runs began and
             ended and what the router decided is never dropped: whoever writes that waits.
+        memory: megabytes that DuckDB may use for the file, where no other store has it open; by default 512, or 64 for
+            each processor if that is more. Not for ``":memory:"``, which has no bound.
 
     Raises:
         StoreError: the file is held by another process, damaged, written by a newer version, not a store, not writable.
@@ -65,9 +67,10 @@ class Store:
         lab_id: str | None = None,
         redact: Redact | None = default_redact,
         capacity: int = 100_000,
+        memory: int | None = None,
     ) -> None:
         self.lab_id = lab_id or new_id()
-        database = _database.acquire(path)
+        database = _database.acquire(path, memory)
         self.path: str = database.path
         self.recovery, database.recovery = database.recovery, None
         try:
@@ -75,6 +78,8 @@ class Store:
         except Exception as error:
             _database.release(database)
             raise _database.explained(Path(database.path), error) from error
+        #: What :meth:`write` does, without a call in between, for who hands over thousands a second.
+        self.sink: Callable[[Record], None] = self._core.writer.write
         # Holds the core and not the store, so a store that nobody refers to any more is closed; also runs at exit.
         self._finalizer = weakref.finalize(self, _Core.abandon, self._core)
 

@@ -7,8 +7,9 @@ the dashboard asks again after each commit.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,3 +245,18 @@ def calls_of_run(store: Store, run_id: str, *, limit: int = 50) -> pd.DataFrame:
         {"run_id": run_id, "limit": limit},
         flush=False,
     )
+
+
+def call(store: Store, call_id: str | None = None) -> dict[str, Any] | None:
+    """Return the recorded model call of an id, the newest one for None, with its messages and outputs; None without one."""
+    found = store.query(
+        """
+        SELECT * REPLACE (messages::VARCHAR AS messages, outputs::VARCHAR AS outputs)
+        FROM lm_calls WHERE $call_id::VARCHAR IS NULL OR call_id = $call_id::VARCHAR ORDER BY started DESC, call_id DESC LIMIT 1
+        """,
+        {"call_id": call_id},
+    )
+    if found.empty:
+        return None
+    row: dict[str, Any] = found.astype(object).where(found.notna(), None).iloc[0].to_dict()
+    return {**row, "messages": json.loads(row["messages"] or "null"), "outputs": json.loads(row["outputs"] or "null")}

@@ -2,16 +2,19 @@
 
 ::
 
-    from dspex_lab.testing import scripted_lm
+    from dspex_lab.testing import Reply, ToolUse, scripted_lm
 
     lm = scripted_lm({"label": "billing"})                 # every answer, written as the adapter wants it
     lm = scripted_lm(["first", "second"])                  # in turn, and round again
     lm = scripted_lm(lambda prompt: {"n": len(prompt.text)})   # computed from what was asked
+    lm = scripted_lm(Reply(tools=[ToolUse("search", {"q": "card"})]))   # tools, thinking, log probabilities, usage
     lm = scripted_lm({"n": 1}, delay=0.05, faults={2: TimeoutError("slow")})   # the second call raises
+    lm = scripted_lm({"n": 1}, chances={ServerError("sorry"): 0.1}, seed=7)    # one in ten, the same ones in each run
 
     with dspy.context(lm=lm):
         ...
     assert lm.engine.calls == 1
+    print(lm.engine.prompts[0].question)
 
 A stream arrives word by word, or as ``split`` says. A :class:`Gate` holds it until the test lets pieces through, so that
 a test of streaming needs no sleep::
@@ -28,25 +31,31 @@ a test of streaming needs no sleep::
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from dspex_lab.lms.exemplar._engine import messages_of, respond, stream_events
+from dspex_lab.lms.exemplar._engine import messages_of
 from dspex_lab.lms.exemplar._prompt import Prompt, read_prompt
-from dspex_lab.lms.exemplar._style import write
+from dspex_lab.testing._gate import Gate
+from dspex_lab.testing._reply import Answer, answer_from, check_script
+from dspex_lab.testing._scripted_events import events_of, respond
 
 if TYPE_CHECKING:
     import dspy
     from dspy.lm15 import Request, Response
 
-#: One answer: the completion as it stands, or the value of each output field.
-Answer: TypeAlias = str | Mapping[str, Any]
+__all__ = ["Answer", "AsyncScriptedEngine", "Delay", "Fault", "Gate", "Script", "ScriptedEngine", "Streams", "scripted_lm"]
+
 #: All answers: the same for every call, one after the other in a circle, or computed from the prompt.
 Script: TypeAlias = Answer | Sequence[Answer] | Callable[[Prompt], Answer]
 Fault: TypeAlias = BaseException | type[BaseException]
+#: Seconds before an answer: always the same, in turn and round again, or computed from the prompt.
+Delay: TypeAlias = float | Sequence[float] | Callable[[Prompt], float]
 
 
 class Streams(NamedTuple):
@@ -57,78 +66,24 @@ class Streams(NamedTuple):
     closed: int = 0
 
 
-class Gate:
-    """Holds the pieces of streams until the test lets them through. Thread-safe, for threads and event loops alike."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._allowed: float = 0
-        self._asked = 0
-        self._passed = 0
-        self._waiters: list[Callable[[], object]] = []
-
-    def open(self, pieces: int | None = None) -> None:
-        """Let so many more pieces through; None: all that come."""
-        with self._changed:
-            self._allowed = float("inf") if pieces is None else self._allowed + pieces
-            self._changed.notify_all()
-            waiters, self._waiters = self._waiters, []
-        for wake in waiters:
-            wake()
-
-    def reached(self, piece: int, timeout: float = 30.0) -> bool:
-        """Wait until an engine stands before the piece of that number, counted from 1 over all streams."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._asked >= piece, timeout)
-
-    def _ask(self) -> None:
-        with self._changed:
-            self._asked += 1
-            self._changed.notify_all()
-
-    def _free(self) -> bool:
-        if self._passed >= self._allowed:
-            return False
-        self._passed += 1
-        return True
-
-    def wait(self) -> None:
-        """Wait for leave to hand out one more piece."""
-        self._ask()
-        with self._changed:
-            self._changed.wait_for(self._free)
-
-    async def await_(self) -> None:
-        """Wait for leave to hand out one more piece; can be cancelled."""
-        self._ask()
-        loop, event = asyncio.get_running_loop(), asyncio.Event()
-
-        def wake() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(event.set)
-
-        while True:
-            event.clear()
-            with self._changed:
-                if self._free():
-                    return
-                self._waiters.append(wake)
-            await event.wait()
-
-
 class ScriptedEngine:
     """A DSPy engine that answers from a script. Thread-safe; can be pickled if its script can.
 
     Args:
         script: one answer for every call, a sequence of answers used in turn and then from the start again, or a
-            function of the prompt. An answer is the text of a completion, or a dict of output fields, which is
-            written in the form the prompt's adapter reads. The function gets ``prompt.text`` (the last user
+            function of the prompt. An answer is the text of a completion, a dict of output fields, which is
+            written in the form the prompt's adapter reads (as JSON where the request asks for it, as the call of a tool where
+            the request forces one), or a :class:`Reply`. The function gets ``prompt.text`` (the last user
             message), ``prompt.question`` (the input fields), ``prompt.demonstrations`` and ``prompt.task``.
-        delay: seconds to wait before each answer.
+        delay: seconds to wait before each answer; see :data:`Delay`.
         faults: what to raise instead of answering, by the number of the call, counted from 1.
+        chances: the probability of each fault, drawn for each call from ``seed``; which calls fail depends on their number
+            alone, not on the threads they come from.
         breaks: how many pieces a stream gives before it raises what, by the number of the call.
         gate: holds each piece of a stream back until it is let through.
         split: cuts a completion into the pieces of its stream; at the ends of words by default.
+        usage: token counts of each answer (``input_tokens``, …) in place of the simulated ones.
+        keep: how many requests are kept, the latest ones.
 
     Attributes:
         calls: how many calls were made, faulty ones included; sync and async calls count together.
@@ -141,39 +96,62 @@ class ScriptedEngine:
         self,
         script: Script,
         *,
-        delay: float = 0.0,
+        delay: Delay = 0.0,
         faults: Mapping[int, Fault] | None = None,
+        chances: Mapping[Fault, float] | None = None,
+        seed: int = 0,
         breaks: Mapping[int, tuple[int, Fault]] | None = None,
         gate: Gate | None = None,
         split: Callable[[str], Sequence[str]] | None = None,
+        usage: Mapping[str, int] | None = None,
+        keep: int = 1000,
     ) -> None:
-        if isinstance(script, Sequence) and not script:
-            raise ValueError("a script needs at least one answer")
+        check_script(script)
         self.script = script
         self.delay = delay
         self.faults = dict(faults or {})
+        self.chances = dict(chances or {})
+        if any(not 0 <= p <= 1 for p in self.chances.values()) or sum(self.chances.values()) > 1 + 1e-9:
+            raise ValueError("the probabilities of faults lie between 0 and 1 and add up to at most 1")
+        self.seed = seed
         self.breaks = dict(breaks or {})
         self.gate = gate
         self.split = split
+        self.usage = dict(usage or {})
         self.calls = 0
         self.streams = Streams()
+        self._seen: deque[tuple[Request, Prompt]] = deque(maxlen=keep)
         self._lock = threading.Condition()
+
+    @property
+    def requests(self) -> list[Request]:
+        """The requests that are kept, in their order."""
+        with self._lock:
+            return [request for request, _ in self._seen]
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts of :attr:`requests`, as a function of the script sees them."""
+        with self._lock:
+            return [prompt for _, prompt in self._seen]
 
     def complete(self, request: Request) -> Response:
         """Answer one request, or raise its fault."""
         number = self.count()
-        if self.delay:
-            time.sleep(self.delay)
-        return self.reply(request, number)
+        prompt = self.read(request)
+        if seconds := self.wait(number, prompt):
+            time.sleep(seconds)
+        return self.reply(request, number, prompt)
 
     def stream(self, request: Request) -> Iterator[Any]:
         """Yield the events of one answer, piece by piece; nothing is asked before the first is."""
         number = self.count()
         self.note(opened=1)
         try:
-            if self.delay:
-                time.sleep(self.delay)
-            for event in self.events(request, number):
+            prompt = self.read(request)
+            if seconds := self.wait(number, prompt):
+                time.sleep(seconds)
+            for event in self.events(request, number, prompt):
                 if self.gate is not None and event.type == "delta":
                     self.gate.wait()
                 yield self.unbroken(event)
@@ -188,7 +166,20 @@ class ScriptedEngine:
         """Count one more call and return its number."""
         with self._lock:
             self.calls += 1
+            self._lock.notify_all()
             return self.calls
+
+    def read(self, request: Request) -> Prompt:
+        """Keep a request, and return its prompt."""
+        prompt = read_prompt(*messages_of(request))
+        with self._lock:
+            self._seen.append((request, prompt))
+        return prompt
+
+    def reached(self, calls: int, timeout: float = 30.0) -> bool:
+        """Wait until so many calls have been made, and say whether they have."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self.calls >= calls, timeout)
 
     def note(self, **more: int) -> None:
         """Count what became of a stream."""
@@ -201,12 +192,32 @@ class ScriptedEngine:
         with self._lock:
             return self._lock.wait_for(lambda: self.streams.closed >= streams, timeout)
 
-    def events(self, request: Request, number: int) -> Iterator[Any]:
+    def wait(self, number: int, prompt: Prompt) -> float:
+        """Return the seconds to wait before the answer to the call of that number."""
+        if callable(self.delay):
+            return self.delay(prompt)
+        if isinstance(self.delay, Sequence):
+            return self.delay[(number - 1) % len(self.delay)] if self.delay else 0.0
+        return self.delay
+
+    def fault(self, number: int) -> Fault | None:
+        """Return what the call of that number raises, if anything."""
+        if number in self.faults:
+            return self.faults[number]
+        if self.chances:
+            at = random.Random(f"{self.seed}/{number}").random()  # noqa: S311 - a repeatable draw
+            for fault, chance in self.chances.items():
+                if at < chance:
+                    return fault
+                at -= chance
+        return None
+
+    def events(self, request: Request, number: int, prompt: Prompt) -> Iterator[Any]:
         """Yield the events of the stream that answers the call of that number; where it breaks, the last is an error."""
-        response = self.reply(request, number)
+        response = self.reply(request, number, prompt)
         after, fault = self.breaks.get(number, (-1, None))
         given = 0
-        for event in stream_events(response, None if self.split is None else self.split(response.text or "")):
+        for event in events_of(response, self.split):
             if fault is not None and event.type == "delta" and given == after:
                 yield _Break(fault)
                 return
@@ -222,23 +233,17 @@ class ScriptedEngine:
             raise event.fault
         return event
 
-    def reply(self, request: Request, number: int) -> Response:
+    def reply(self, request: Request, number: int, prompt: Prompt) -> Response:
         """Return the answer to the call of that number, or raise its fault."""
-        if number in self.faults:
-            raise self.faults[number]
-        prompt = read_prompt(*messages_of(request))
-        if callable(self.script):
-            answer = self.script(prompt)
-        elif isinstance(self.script, str | Mapping):
-            answer = self.script
-        else:
-            answer = self.script[(number - 1) % len(self.script)]
-        if isinstance(answer, str):
-            return respond(request, answer)
-        return respond(request, write(answer, prompt.task.style if prompt.task else "json"))
+        fault = self.fault(number)
+        if fault is not None:
+            raise fault
+        return respond(request, answer_from(self.script, number, prompt), prompt, self.usage)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
+        # What was asked stays here: a pickle must not carry the prompts of a process to another.
+        state["_seen"] = deque(maxlen=self._seen.maxlen)
         del state["_lock"]
         return state
 
@@ -247,11 +252,14 @@ class ScriptedEngine:
         self._lock = threading.Condition()
 
     def dump_state(self) -> dict[str, Any]:
-        """Return the script as JSON-able data; functions, faults and a gate cannot be saved so."""
-        if callable(self.script) or self.faults or self.breaks or self.gate is not None or self.split is not None:
-            raise TypeError("a scripted engine with a function, with faults or with a gate is no plain data")
-        script = self.script if isinstance(self.script, str | Mapping) else list(self.script)
-        return {"script": script, "delay": self.delay}
+        """Return the script as JSON-able data; functions, replies, faults and a gate cannot be saved so."""
+        held = (self.faults, self.breaks, self.chances, self.gate, self.split)
+        answers = list(self.script) if isinstance(self.script, Sequence) and not isinstance(self.script, str) else [self.script]
+        if callable(self.delay) or any(held) or not all(isinstance(answer, str | Mapping) for answer in answers):
+            raise TypeError("a scripted engine with a function, a Reply, with faults or with a gate is no plain data")
+        script = self.script if isinstance(self.script, str | Mapping) else answers
+        state = {"script": script, "delay": self.delay if isinstance(self.delay, int | float) else list(self.delay)}
+        return {**state, "usage": self.usage} if self.usage else state
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> ScriptedEngine:
@@ -279,9 +287,10 @@ class AsyncScriptedEngine:
     async def complete(self, request: Request) -> Response:
         """Answer one request, or raise its fault; the wait can be cancelled."""
         number = self.engine.count()
-        if self.engine.delay:
-            await asyncio.sleep(self.engine.delay)
-        return self.engine.reply(request, number)
+        prompt = self.engine.read(request)
+        if seconds := self.engine.wait(number, prompt):
+            await asyncio.sleep(seconds)
+        return self.engine.reply(request, number, prompt)
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         """Yield the events of one answer, piece by piece; waiting for the next can be cancelled."""
@@ -289,9 +298,10 @@ class AsyncScriptedEngine:
         number = engine.count()
         engine.note(opened=1)
         try:
-            if engine.delay:
-                await asyncio.sleep(engine.delay)
-            for event in engine.events(request, number):
+            prompt = engine.read(request)
+            if seconds := engine.wait(number, prompt):
+                await asyncio.sleep(seconds)
+            for event in engine.events(request, number, prompt):
                 if engine.gate is not None and event.type == "delta":
                     await engine.gate.await_()
                 yield engine.unbroken(event)
@@ -312,30 +322,25 @@ class AsyncScriptedEngine:
         return cls(ScriptedEngine.load_state(state))
 
 
-def scripted_lm(
-    script: Script,
-    *,
-    delay: float = 0.0,
-    faults: Mapping[int, Fault] | None = None,
-    breaks: Mapping[int, tuple[int, Fault]] | None = None,
-    gate: Gate | None = None,
-    split: Callable[[str], Sequence[str]] | None = None,
-    cache: bool = False,
-    **options: Any,
-) -> dspy.LM:
+def scripted_lm(script: Script, *, cache: bool = False, model: str | None = None, **options: Any) -> dspy.LM:
     """Return a ``dspy.LM`` over a new :class:`ScriptedEngine`, which is its ``engine``.
 
     Each has a model string of its own, so that no two share entries of DSPy's cache. The cache is off unless asked
     for, because a script often answers the same prompt in different ways. DSPy's retries are off too.
 
     Args:
-        script: see :class:`ScriptedEngine`; ``delay`` (seconds), ``faults``, ``breaks``, ``gate`` and ``split`` likewise.
+        script: see :class:`ScriptedEngine`.
         cache: whether DSPy may answer from its cache.
-        options: handed to ``dspy.LM``.
+        model: the model string, ``"scripted/…"`` where None.
+        options: the arguments of :class:`ScriptedEngine`, by their names; all others are handed to ``dspy.LM``.
     """
     import dspy
 
-    engine = ScriptedEngine(script, delay=delay, faults=faults, breaks=breaks, gate=gate, split=split)
-    name = options.pop("model", f"scripted/{uuid.uuid4().hex[:12]}")
+    engine = ScriptedEngine(script, **{name: options.pop(name) for name in _ENGINE_OPTIONS if name in options})
     options.setdefault("num_retries", 0)
+    name = model or f"scripted/{uuid.uuid4().hex[:12]}"
     return dspy.LM(name, engine=engine, async_engine=AsyncScriptedEngine(engine), cache=cache, **options)
+
+
+# ``seed`` goes to the engine, which draws from it, and not into the request.
+_ENGINE_OPTIONS = ("delay", "faults", "chances", "seed", "breaks", "gate", "split", "usage", "keep")

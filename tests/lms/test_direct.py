@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 import warnings
-from functools import partial
 from typing import Any
 
 import dspy
@@ -14,8 +13,9 @@ from dspy import lm15
 from dspy.clients.execution import _canonical, prepare
 from dspy.utils.callback import BaseCallback
 
+from dspex_lab.errors import BudgetExceeded
 from dspex_lab.events import Event, LMCall
-from dspex_lab.lms import CONTEXT_KEY, DirectCalls, Recorder, install
+from dspex_lab.lms import CONTEXT_KEY, DirectCalls, Gateway, Ledger, Recorder, Terms, install
 from dspex_lab.lms._direct import _from_memory, _prepared
 from dspex_lab.lms._feedback import asking_again
 from dspex_lab.native._predict import NativePredict
@@ -285,18 +285,20 @@ def test_the_record_of_a_call_is_the_same(asynchronous: bool, cache: Any) -> Non
         records: list[Any] = []
         lm = scripted_lm("x", cache=True, model=f"scripted/record-{asynchronous}-{type(transport).__name__}")
         broken = scripted_lm("x", faults={1: OSError("gone")}, model="scripted/broken")
-        recorder = Recorder(records.append, "run", "span", "step", guard=partial(records.append, "guard"), lm=lm)
+        ledger = Ledger("9 calls")
+        recorder = Recorder(records.append, "run", "span", "step", Terms(Gateway(records.append), ledger), lm=lm)
         with dspy.context(lm=lm, **{CONTEXT_KEY: recorder}):
             for model in (lm, lm, broken):
                 ask(transport, model, asynchronous, {"temperature": 0.5})
         kept.append([_comparable(r) for r in records])
+        assert (ledger.snapshot().under_way, ledger.spent.calls >= 1) == (0, True)
     assert kept[0] == kept[1]
     calls = [r for r in kept[0] if isinstance(r, dict)]
     assert [c["cache_hit"] for c in calls] == [False, True, False]
     assert [c["error"] is None for c in calls] == [True, True, False]
     assert calls[0]["messages"] == MESSAGES
     assert calls[0]["outputs"] == ["x"]
-    assert kept[0].count("guard") == 3
+    assert [c["attempts"] for c in calls] == [1, 0, 1]
 
 
 def _comparable(record: Any) -> Any:
@@ -307,16 +309,15 @@ def _comparable(record: Any) -> Any:
     return record.name if isinstance(record, Event) else record
 
 
-def test_what_the_guard_refuses_is_not_asked() -> None:
+def test_what_the_budget_refuses_is_not_asked() -> None:
     install()
-    lm = scripted_lm("x")
-
-    def refuse() -> None:
-        raise RuntimeError("spent")
-
-    with dspy.context(**{CONTEXT_KEY: Recorder(lambda record: None, "run", guard=refuse)}):
-        assert ask(DirectCalls(), lm)[:2] == (RuntimeError, "spent")
-    assert lm.engine.calls == 0
+    lm, records = scripted_lm("x"), []
+    terms = Terms(Gateway(records.append), Ledger("0 calls", "this test"))
+    with dspy.context(**{CONTEXT_KEY: Recorder(records.append, "run", terms=terms)}):
+        kind, said = ask(DirectCalls(), lm)[:2]
+    assert kind is BudgetExceeded
+    assert "this test" in said
+    assert (lm.engine.calls, [r for r in records if isinstance(r, LMCall)]) == (0, [])
 
 
 def test_whoever_watches_a_run_is_told_of_the_tokens() -> None:

@@ -53,6 +53,17 @@ def test_a_run_of_which_nothing_came_fails_the_cell(shell: Any, capsys: pytest.C
     assert capsys.readouterr().out.startswith("y: failed\n")
 
 
+def test_a_step_that_is_skipped_is_shown_as_that(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def bad(x: int) -> int:
+        raise ValueError("no such thing")
+
+    shell.user_ns["half"] = dx.pipeline("half", fine=lambda x: x + 1, y=bad, z=lambda y: y)
+    shell.run_cell("r = get_ipython().run_line_magic('dspex', 'stream half x=1')").raise_error()
+    out = capsys.readouterr().out.splitlines()
+    assert {"fine.fine: 2", "y: failed", "z: skipped"} <= set(out)
+    assert out.index("y: failed") < out.index("z: skipped")
+
+
 @pytest.mark.parametrize(
     ("line", "why"), [("", "What is to be run"), ("asked questoin='x'", "question"), ("asked 1 2", "not expected")]
 )

@@ -254,6 +254,43 @@ def test_the_last_partial_result_is_the_result(lab: dx.Lab) -> None:
     compare_outcomes(lab.run(made, x=1), events[-1].result)
 
 
+@pytest.mark.parametrize("on_error", ["stop", "continue"])
+def test_a_field_whose_replacing_step_failed_is_in_no_later_partial_result(lab: dx.Lab, on_error: str) -> None:
+    def bad(text: str) -> str:
+        raise ValueError("no")
+
+    made = dx.pipeline(
+        "p",
+        text=dx.step(lambda text: text.strip(), replaces=True),
+        better=dx.step(bad, outputs=("text",), replaces=True, on_error=on_error),
+        size=lambda text: len(text or ""),
+        beside=lambda other: other + 1,
+    )
+    events = list(lab.stream(made, text=" x ", other=1))
+    partial = [e.value for e in events if e.kind == "partial"]
+    assert any(given.get("text") == "x" for given in partial)
+    result = events[-1].result
+    assert partial[-1] == result.outputs
+    assert "text" not in result.outputs
+
+
+def test_a_step_that_is_skipped_says_so_and_does_not_start(lab: dx.Lab) -> None:
+    def bad(x: int) -> int:
+        raise ValueError("no")
+
+    inner = dx.pipeline("inner", broken=bad, never=lambda broken: broken)
+    made = dx.pipeline("p", part=inner, lost=bad, after=lambda lost: lost, last=lambda after: after)
+    events = list(lab.stream(made, x=1))
+    told = {(e.step, e.data["status"]) for e in events if e.kind == "step.stop"}
+    failed, skipped = {"part", "part.broken", "lost"}, {"part.never", "after", "last"}
+    assert told == {(name, "failed") for name in failed} | {(name, "skipped") for name in skipped}
+    assert {e.step for e in events if e.kind == "step.start"} == failed
+    stop = next(e for e in events if e.kind == "step.stop" and e.step == "last")
+    assert stop.data == {"status": "skipped", "seconds": 0.0, "outputs": {}}
+    assert stop.time > 0
+    assert events[-1].kind == "result"
+
+
 # --- the same as a run --------------------------------------------------------------------------------------------
 
 RECORDED = """

@@ -136,7 +136,7 @@ def test_a_failed_call_is_not_paid_again_by_the_same_prompt(lab: dx.Lab) -> None
 def test_the_budget_guard_is_asked_before_each_native_call(lab: dx.Lab) -> None:
     lm = scripted_lm([{"label": "b"}])
     lab.use(lm)
-    result = lab.predict(CONTRACT, text="x", options=dx.RunOptions(budget=0.0))
+    result = lab.predict(CONTRACT, text="x", options=dx.RunOptions(budget="0 calls"))
     assert isinstance(result.error, dx.BudgetExceeded)
     assert lm.engine.calls == 0
 

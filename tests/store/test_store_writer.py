@@ -43,7 +43,9 @@ def test_records_are_committed_without_a_flush(store: Store) -> None:
     assert store.query("SELECT span_id FROM spans", flush=False)["span_id"].tolist() == ["a"]
 
 
-def test_an_idle_writer_wakes_every_time(store: Store) -> None:
+@pytest.mark.parametrize("drowse", [0.0, 0.3, 3_600.0], ids=["asleep", "either", "awake"])
+def test_an_idle_writer_sees_every_record_in_time(store: Store, monkeypatch: pytest.MonkeyPatch, drowse: float) -> None:
+    monkeypatch.setattr(_writer, "DROWSE", drowse)
     told: list[Any] = []
     seen = threading.Semaphore(0)
     store.on_commit(lambda records: (told.extend(records), seen.release()))
@@ -51,6 +53,36 @@ def test_an_idle_writer_wakes_every_time(store: Store) -> None:
         store.write(span(f"s{n}"))
         while not any(r.span_id == f"s{n}" for r in told):
             assert seen.acquire(timeout=30)
+
+
+def test_after_a_commit_nobody_wakes_the_thread_for_a_record_until_it_is_asleep(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_writer, "DROWSE", 3_600.0)
+    writer = store._core.writer
+    wakes: list[str] = []
+    wake = writer._wake
+    monkeypatch.setattr(writer, "_wake", lambda: (wakes.append("woken"), wake()))
+    committed = threading.Semaphore(0)
+    store.on_commit(lambda records: committed.release())
+    for n in range(3):
+        store.write(span(f"s{n}"))
+        assert committed.acquire(timeout=30)
+    assert len(wakes) <= 1, "for the first record of all, where the thread had fallen asleep by then"
+    store.flush()
+    assert count(store, "spans") == 3
+
+
+def test_what_comes_during_a_commit_waits_for_company(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(store)
+    monkeypatch.setattr(_writer, "LINGER", 3_600.0)
+    sizes: list[int] = []
+    store.on_commit(lambda records: sizes.append(len(records)))
+    store.write(span("during"))
+    gate.opened.set()
+    store.write(span("after"))
+    store.flush()
+    assert sizes[-1] == 2
 
 
 def test_a_full_batch_and_a_flush_do_not_wait_for_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

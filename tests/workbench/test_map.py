@@ -61,7 +61,7 @@ def test_a_list_of_dicts_is_rows_too(lab: dx.Lab) -> None:
         ("missing.csv", "There is no file missing.csv"),
         ("rows.txt", "is not a file of rows"),
         ([{"m": 1}], "needs the column 'n'; the data has 'm'"),
-        ([], "needs the column"),
+        ([], "no rows"),
         (42, "cannot be read as rows"),
     ],
 )
@@ -82,8 +82,17 @@ def test_a_broken_file_and_a_near_miss_are_told(lab: dx.Lab, tmp_path: Path) -> 
 def test_no_rows_and_no_width_are_refused(lab: dx.Lab) -> None:
     with pytest.raises(dx.PipelineError, match="no rows"):
         lab.map(half, pd.DataFrame({"n": []}))
+    with pytest.raises(dx.PipelineError, match="no rows"):
+        lab.map(half, [])
     with pytest.raises(dx.ConfigurationError, match="concurrency=0"):
         lab.map(half, [{"n": 2}], concurrency=0)
+
+
+def test_rows_without_columns_are_rows(lab: dx.Lab) -> None:
+    def two(n: int = 4) -> int:
+        return n // 2
+
+    assert lab.map(two, [{}, {}])["two"].tolist() == [2, 2]
 
 
 def test_a_value_of_the_wrong_type_fails_its_row_alone(lab: dx.Lab) -> None:

@@ -33,7 +33,7 @@ def test_the_budget_and_deadline_of_a_run_bind_those_inside_it(lab: dx.Lab) -> N
         seen.append(lab.predict("a -> b", a=x))
         return "done"
 
-    lab.run(outer, {"x": "?"}, options=dx.RunOptions(budget=0.0))
+    lab.run(outer, {"x": "?"}, options=dx.RunOptions(budget="0 calls"))
     assert isinstance(seen[-1].error, dx.BudgetExceeded)
     lab.run(outer, {"x": "?"}, options=dx.RunOptions(deadline=30))
     assert seen[-1].status == "complete"
@@ -41,7 +41,7 @@ def test_the_budget_and_deadline_of_a_run_bind_those_inside_it(lab: dx.Lab) -> N
 
 def test_the_budget_of_a_map_is_for_all_its_rows(lab: dx.Lab) -> None:
     lab.use(scripted_lm([{"b": "yes"}]))
-    out = lab.map("a -> b", [{"a": "1"}, {"a": "2"}], options=dx.RunOptions(budget=0.0))
+    out = lab.map("a -> b", [{"a": "1"}, {"a": "2"}], options=dx.RunOptions(budget="0 calls"))
     assert list(out["status"]) == ["failed", "failed"]
     assert lab.sql("SELECT count(*) AS n FROM lm_calls")["n"][0] == 0
 

@@ -141,7 +141,7 @@ def test_the_budget_reaches_the_worker(pooled: dx.Lab) -> None:
         return dspy.Predict("text -> label")(text=text).label
 
     made = dx.pipeline("p", label=dx.step(ask, pool="general"))
-    result = pooled.run(made, {"text": "x"}, options=dx.RunOptions(budget=0.0))
+    result = pooled.run(made, {"text": "x"}, options=dx.RunOptions(budget="0 calls"))
     assert isinstance(result.error, dx.BudgetExceeded)
 
 

@@ -236,7 +236,7 @@ def test_unknown_names_and_closed_labs_are_told(lab: dx.Lab) -> None:
 
 def test_the_budget_refuses_the_call_that_would_come_after_it(lab: dx.Lab) -> None:
     lab.use(scripted_lm([{"answer": "42"}]))
-    result = lab.run("question -> answer", {"question": "?"}, options=dx.RunOptions(budget=0.0))
+    result = lab.run("question -> answer", {"question": "?"}, options=dx.RunOptions(budget="0 calls"))
     assert isinstance(result.error, dx.BudgetExceeded)
     assert lab.sql("SELECT count(*) AS n FROM lm_calls")["n"][0] == 0
 

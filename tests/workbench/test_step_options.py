@@ -35,6 +35,13 @@ class Flaky:
         return x * 10
 
 
+def test_an_option_that_there_is_not_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(dx.PipelineError, match=r"no option 'retires'\. Did you mean 'retries'\?") as told:
+        dx.step(Flaky(1), retires=2)  # type: ignore[call-arg]
+    assert "Its options are name, kind, pool, timeout, retries" in str(told.value)
+    assert dx.step(target=Flaky(1), retries=2, idempotent=True).retries == 2
+
+
 # --- retries ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,14 @@
 """The offline engine: answers a DSPy prompt from the prompt itself, without a model, a key or a network.
 
 It reads the instructions, the definitions of the fields, the demonstrations and the question, and answers by
-similarity of spelling, by definitions the instructions give, and by the form of what a field asks for. It looks
-nothing up elsewhere and knows no data set, so its answers get better exactly when instructions and demonstrations do.
-The answer depends on the prompt alone: temperature, length limits and seeds change nothing.
+similarity of spelling, by definitions the instructions give, by the form of what a field asks for, by a small
+arithmetic, and with tools by what the prompt says about them. It looks nothing up elsewhere and knows no data set, so
+its answers get better exactly when instructions and demonstrations do.
+
+The answer depends on the prompt alone, with one exception: instructions that it is asked to *propose* (by GEPA, COPRO,
+MIPROv2, SIMBA, InferRules) also depend on the request's temperature and seed, and on which of ``n`` candidates is asked
+for (see ``_draws``); the same settings give the same proposals. ``stop``, ``max_tokens``, ``response_format``, ``tools``
+and ``tool_choice`` are honoured; other settings change nothing.
 
 Simulated: the count of tokens (one for every four characters, rounded up), the pieces in which a stream arrives
 (words), and the latency, which is what the engine is told to wait.
@@ -12,23 +17,32 @@ Simulated: the count of tokens (one for every four characters, rounded up), the 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from dspex_lab.lms.exemplar._answer import Answerer
-from dspex_lab.lms.exemplar._prompt import read_prompt
-from dspex_lab.lms.exemplar._style import write
-from dspex_lab.lms.exemplar._text import reply_to
+from dspex_lab.lms.exemplar._reply import answered, messages_of, reply, respond, stream_events, token_count
 
 if TYPE_CHECKING:
     from dspy.lm15 import Request, Response
 
+__all__ = [
+    "VERSION",
+    "AsyncExemplarEngine",
+    "ExemplarEngine",
+    "answer",
+    "messages_of",
+    "respond",
+    "stream_events",
+    "token_count",
+]
+
 #: Changes whenever the same prompt may get another answer, so that caches of answers do not outlive the engine.
-VERSION = 1
-_CHARACTERS_PER_TOKEN = 4
-_PIECE = re.compile(r"\s*\S+\s*")
+VERSION = 2
+#: What a request may set, by the names DSPy's adapters know it by.
+_PARAMETERS = frozenset(
+    ["temperature", "max_tokens", "stop", "seed", "n", "response_format", "tools", "tool_choice", "parallel_tool_calls"]
+)
 
 
 def answer(system: str, turns: list[tuple[str, str]]) -> str:
@@ -38,53 +52,7 @@ def answer(system: str, turns: list[tuple[str, str]]) -> str:
         system: the system message; may be empty.
         turns: the other messages in order, each as role (``"user"`` or ``"assistant"``) and text.
     """
-    prompt = read_prompt(system, turns)
-    if prompt.task is None:
-        return reply_to(prompt.text)
-    return write(Answerer(prompt, prompt.task).answers(), prompt.task.style)
-
-
-def token_count(text: str) -> int:
-    """Return the simulated number of tokens of ``text``: a quarter of its characters, rounded up."""
-    return -(-len(text) // _CHARACTERS_PER_TOKEN)
-
-
-def messages_of(request: Request) -> tuple[str, list[tuple[str, str]]]:
-    """Return the system message of a request and its other messages as role and text."""
-    system = request.system
-    if system is None or isinstance(system, str):
-        text = system or ""
-    else:
-        text = "".join(getattr(part, "text", None) or "" for part in system)
-    return text, [(message.role, message.text or "") for message in request.messages]
-
-
-def respond(request: Request, text: str) -> Response:
-    """Return ``text`` as the response to ``request``, with the simulated count of tokens."""
-    from dspy.lm15 import Message, Response, TextPart, Usage
-
-    system, turns = messages_of(request)
-    asked = token_count(system + "".join(t for _, t in turns))
-    usage = Usage(input_tokens=asked, output_tokens=token_count(text))
-    return Response(
-        id=None, model=request.model, message=Message.assistant([TextPart(text)]), finish_reason="stop", usage=usage
-    )
-
-
-def stream_events(response: Response, pieces: Sequence[str] | None = None) -> Iterator[Any]:
-    """Yield ``response`` as the events of a stream that is only simulated: the whole answer is there before the first.
-
-    Args:
-        pieces: the pieces in which its text comes; word by word where None.
-    """
-    from dspy.lm15 import StreamDeltaEvent, StreamEndEvent, StreamStartEvent, TextDelta
-
-    text = response.text or ""
-    words = _PIECE.findall(text) or ([text] if text else [])
-    yield StreamStartEvent(id=response.id, model=response.model)
-    for piece in words if pieces is None else pieces:
-        yield StreamDeltaEvent(TextDelta(piece))
-    yield StreamEndEvent(finish_reason=response.finish_reason, usage=response.usage)
+    return answered(system, turns)
 
 
 class ExemplarEngine:
@@ -98,6 +66,10 @@ class ExemplarEngine:
 
     #: It imitates a provider: calls cost nothing and counts of tokens are computed, not billed.
     simulated = True
+    #: What DSPy's adapters may ask of it natively.
+    supports_function_calling = True
+    supports_response_schema = True
+    supported_params = _PARAMETERS
 
     def __init__(self, latency: float = 0.0) -> None:
         self.latency = latency
@@ -106,7 +78,7 @@ class ExemplarEngine:
         """Answer one request."""
         if self.latency:
             time.sleep(self.latency)
-        return respond(request, answer(*messages_of(request)))
+        return reply(request)
 
     def stream(self, request: Request) -> Iterator[Any]:
         """Yield the events of one answer: a simulated stream, whose words come at once when the answer is there."""
@@ -129,6 +101,9 @@ class AsyncExemplarEngine:
     """The async half of :class:`ExemplarEngine`; same argument, same answers."""
 
     simulated = True
+    supports_function_calling = True
+    supports_response_schema = True
+    supported_params = _PARAMETERS
 
     def __init__(self, latency: float = 0.0) -> None:
         self.latency = latency
@@ -137,7 +112,7 @@ class AsyncExemplarEngine:
         """Answer one request; the wait can be cancelled."""
         if self.latency:
             await asyncio.sleep(self.latency)
-        return respond(request, answer(*messages_of(request)))
+        return reply(request)
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         """Yield the events of one answer: a simulated stream, whose words come at once when the answer is there."""

@@ -1,16 +1,15 @@
-"""Numbers: from demonstrations, from grades that the instructions explain, from the text, by a small safe arithmetic."""
+"""Numbers: from demonstrations, from grades that the instructions explain, from the text."""
 
 from __future__ import annotations
 
-import ast
 import math
-import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from dspex_lab.lms.exemplar._arithmetic import calculate
 from dspex_lab.lms.exemplar._definitions import Definitions, definitions_of
 from dspex_lab.lms.exemplar._shapes import Shape
 from dspex_lab.lms.exemplar._similarity import Features, Scores, index
@@ -33,14 +32,9 @@ _WORDS = {
 }
 #: How strongly the mean of the demonstrations holds a prediction back, beside their likenesses to the question.
 _PRIOR = 0.15
-_EXPRESSION = re.compile(r"(?<![\w.])[-(]*\d[\d\s.()+*/×÷^-]*[+*/×÷^-]\s*[\d\s.()+*/×÷^-]*\d\)*")
-_OPERATORS: dict[type, Callable[[float, float], float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
-}
+
+
+__all__ = ["calculate", "fitted", "from_demonstrations", "from_grades", "from_name", "from_text", "grades", "to_number"]
 
 
 def from_demonstrations(values: Sequence[float], likeness: Scores) -> float:
@@ -97,33 +91,6 @@ def from_text(text: str, name: str, description: str = "") -> float | None:
         return to_number(asked)
     found = spans(text, "number")
     return to_number(found[0][1]) if found else None
-
-
-def calculate(text: str) -> float | None:
-    """Return the value of the first arithmetic expression in ``text``: + - * / ^ and parentheses, on numbers."""
-    match = _EXPRESSION.search(text)
-    if not match:
-        return None
-    source = match.group().replace("×", "*").replace("÷", "/").replace("^", "**").strip()
-    if re.fullmatch(r"[\d\s./-]+", source) and not re.search(r"\s[-/]\s", source):
-        return None  # a date, a telephone number or a code, not a sum
-    try:
-        return float(_evaluate(ast.parse(source, mode="eval").body))
-    except (SyntaxError, TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return None  # no sum after all, or one without a real value
-
-
-def _evaluate(node: ast.expr) -> float:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_evaluate(node.operand)
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        left, right = _evaluate(node.left), _evaluate(node.right)
-        if isinstance(node.op, ast.Pow) and (abs(left) > 1e6 or abs(right) > 64):
-            raise ValueError("power too large")
-        return _OPERATORS[type(node.op)](left, right)
-    raise ValueError("no arithmetic")
 
 
 def to_number(value: object) -> float | None:

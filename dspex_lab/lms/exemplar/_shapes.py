@@ -19,7 +19,15 @@ _RANGE = re.compile(
 _JSON_NOTE = "must adhere to the JSON schema: "
 _CHOICE_NOTE = re.compile(r"one of: (.*)", re.DOTALL)
 _TAG = re.compile(r"<(/?)(\w+)>")
-_NAMES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "Reasoning": "str", "dict": "object"}
+_NAMES = {
+    "str": "str",
+    "int": "int",
+    "float": "float",
+    "bool": "bool",
+    "Reasoning": "str",
+    "dict": "object",
+    "ToolCalls": "calls",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,9 @@ class Shape:
     """The kind of value a field takes.
 
     ``kind`` is ``"choice"`` (``options`` holds the values), ``"bool"``, ``"int"``, ``"float"``, ``"str"``,
-    ``"list"`` (of ``item``) or ``"object"`` (with ``properties``). ``low`` and ``high`` bound a number.
+    ``"list"`` (of ``item``), ``"tuple"`` (of ``properties``), ``"object"`` (with ``properties``, or any names with values of
+    ``item``) or ``"calls"`` (of tools). ``low`` and ``high`` bound a number. ``form`` is the format of a text, such as
+    ``"date"``, or ``"unknown"`` for a class of which only the name is told.
     """
 
     kind: str
@@ -38,9 +48,12 @@ class Shape:
     properties: tuple[tuple[str, Shape, str], ...] = ()
     nullable: bool = False
     least: int = field(default=0)
+    form: str = ""
 
 
 TEXT = Shape("str")
+#: A type of which the prompt gives the name and nothing else.
+UNKNOWN = Shape("str", form="unknown")
 
 
 @lru_cache(maxsize=4096)
@@ -54,10 +67,12 @@ def shape_of(annotation: str, note: str, constraints: str, description: str) -> 
         description: the field's description, searched for a range if the type is a number.
     """
     shape = _from_annotation(annotation)
+    if shape.kind == "calls":
+        return shape
     if _JSON_NOTE in note:
         schema = _loads(note.split(_JSON_NOTE, 1)[1])
         if isinstance(schema, dict):
-            shape = _from_schema(schema, schema.get("$defs", {}))
+            shape = shape_of_schema(schema)
     elif shape.kind == "str" and not annotation.startswith(("str", "Optional")) and (found := _CHOICE_NOTE.search(note)):
         shape = Shape("choice", tuple(found.group(1).strip().split("; ")))
     if shape.kind in ("int", "float"):
@@ -87,15 +102,20 @@ def _first(pattern: re.Pattern[str], text: str) -> float | None:
 
 
 def _from_annotation(annotation: str) -> Shape:
+    # DSPy writes labels as they are: what would be an escape in Python is none, but for a quote.
+    plain = re.sub(r"\\(?!')", r"\\\\", annotation)
+    plain = plain.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
     try:
-        return _from_node(ast.parse(annotation, mode="eval").body)
-    except SyntaxError:
+        return _from_node(ast.parse(plain, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return TEXT
 
 
 def _from_node(node: ast.expr) -> Shape:
     if isinstance(node, ast.Name):
-        return Shape("list", item=TEXT) if node.id == "list" else Shape(_NAMES.get(node.id, "str"))
+        if node.id == "list":
+            return Shape("list", item=TEXT)
+        return Shape(_NAMES[node.id]) if node.id in _NAMES else UNKNOWN
     if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Name | ast.Attribute):
         return TEXT
     name = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
@@ -104,6 +124,8 @@ def _from_node(node: ast.expr) -> Shape:
         return Shape("choice", tuple(_constant(n) for n in inner))
     if name in ("list", "set", "List", "Sequence"):
         return Shape("list", item=_from_node(inner[0]))
+    if name in ("dict", "Dict", "Mapping"):
+        return Shape("object", item=_from_node(inner[-1]))
     if name in ("Union", "Optional"):
         real = [n for n in inner if not (isinstance(n, ast.Name) and n.id == "NoneType")]
         return replace(_from_node(real[0]), nullable=True) if real else TEXT
@@ -118,31 +140,50 @@ def _from_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any], dept
     if depth > 8:
         return TEXT
     if isinstance(schema.get("$ref"), str):
-        return _from_schema(definitions.get(schema["$ref"].rsplit("/", 1)[-1], {}), definitions, depth + 1)
+        return _from_schema(_mapping(definitions.get(schema["$ref"].rsplit("/", 1)[-1])), definitions, depth + 1)
     if isinstance(schema.get("anyOf"), list):
-        real = [s for s in schema["anyOf"] if s.get("type") != "null"]
+        real = [s for s in schema["anyOf"] if isinstance(s, dict) and s.get("type") != "null"]
         inner = _from_schema(real[0], definitions, depth + 1) if real else TEXT
         return replace(inner, nullable=len(real) < len(schema["anyOf"]))
     if isinstance(schema.get("enum"), list) or "const" in schema:
         return Shape("choice", tuple(schema.get("enum", [schema.get("const")])))
     kind = schema.get("type")
     if kind == "array":
-        item = _from_schema(schema.get("items") or {}, definitions, depth + 1)
+        if isinstance(schema.get("prefixItems"), list):
+            parts = tuple(
+                (f"item {i + 1}", _from_schema(p, definitions, depth + 1), "") for i, p in enumerate(schema["prefixItems"])
+            )
+            return Shape("tuple", properties=parts)
+        item = _from_schema(_mapping(schema.get("items")), definitions, depth + 1)
         return Shape("list", item=item, high=schema.get("maxItems"), least=int(schema.get("minItems", 0)))
     if kind == "object":
-        properties = schema.get("properties") or {}
+        properties = _mapping(schema.get("properties"))
+        named = schema.get("additionalProperties")
         return Shape(
             "object",
+            item=_from_schema(named, definitions, depth + 1) if isinstance(named, dict) and not properties else None,
             properties=tuple(
                 (name, _from_schema(inner, definitions, depth + 1), str(inner.get("description", "")))
                 for name, inner in properties.items()
+                if isinstance(inner, dict)
             ),
         )
     if kind in ("integer", "number"):
         low = schema.get("minimum", schema.get("exclusiveMinimum"))
         high = schema.get("maximum", schema.get("exclusiveMaximum"))
         return Shape("int" if kind == "integer" else "float", low=low, high=high)
-    return Shape("bool") if kind == "boolean" else TEXT
+    if kind == "boolean":
+        return Shape("bool")
+    return Shape("str", form=schema["format"]) if isinstance(schema.get("format"), str) else TEXT
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def shape_of_schema(schema: Mapping[str, Any]) -> Shape:
+    """Return the shape that a JSON schema describes."""
+    return _from_schema(schema, _mapping(schema.get("$defs", schema.get("definitions"))))
 
 
 def shape_of_xml(text: str) -> Shape:

@@ -35,7 +35,14 @@ nor not of on one or other our out own she should so some such than that the the
 those through to too under up us very was we were what when where whether which while who whom whose why will with
 would you your
 """
-FUNCTION_WORDS = frozenset(_FUNCTION.split())
+
+
+def vocabulary(text: str) -> frozenset[str]:
+    """Return the words of ``text`` as a set to look words up in."""
+    return frozenset(text.split())
+
+
+FUNCTION_WORDS = vocabulary(_FUNCTION)
 
 
 def words(text: str) -> list[str]:

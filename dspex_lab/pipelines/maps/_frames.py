@@ -99,6 +99,10 @@ def check_columns(pipeline: Pipeline, given: pd.DataFrame | Sequence[str], taken
         PipelineError: a required input has no column, a column is there twice, or there are no rows.
     """
     columns = [str(c) for c in getattr(given, "columns", given)]
+    # A frame's own "empty" is also true of rows without columns, which a pipeline of defaults can do with.
+    rows = len(given) if hasattr(given, "columns") else None
+    if rows == 0 and not columns:
+        raise no_rows()
     if len(set(columns)) < len(columns):
         twice = next(c for c in columns if columns.count(c) > 1)
         raise PipelineError(f"The data has two columns {twice!r}.", hint="Rename one.")
@@ -117,7 +121,7 @@ def check_columns(pipeline: Pipeline, given: pd.DataFrame | Sequence[str], taken
             f"{did_you_mean(first, columns)}",
             hint=f"Rename the column: data.rename(columns={{'…': {first!r}}}).",
         )
-    if getattr(given, "empty", False):
+    if rows == 0:
         raise no_rows()
     return [n for n in pipeline.inputs if n in columns]
 

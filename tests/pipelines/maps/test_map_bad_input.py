@@ -98,11 +98,11 @@ def test_a_parquet_file_that_breaks_in_the_middle(lab: dx.Lab) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], "needs the column|no rows"),
-        (iter([]), "needs the column|no rows"),
+        ([], "There are no rows"),
+        (iter([]), "There are no rows"),
         ("empty.csv", "no rows"),
-        ("nothing.csv", "needs the column|no rows|cannot be read"),
-        ("empty.jsonl", "needs the column|no rows"),
+        ("nothing.csv", "no rows|cannot be read"),
+        ("empty.jsonl", "There are no rows"),
         ("empty.parquet", "no rows"),
         ("SELECT 1 AS n WHERE false", "no rows"),
         ("twice.csv", "two columns 'n'"),

@@ -1,0 +1,183 @@
+"""An engine for one call, with what stands around it; see ``_gateway.py``."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from dspex_lab.events import LMCall, new_id
+from dspex_lab.lms._budget import Estimate, Hold, Ledger, estimate
+from dspex_lab.lms._capabilities import facts_of
+from dspex_lab.lms._make import describe, is_simulated
+
+if TYPE_CHECKING:
+    from dspy.lm15 import Request, Response
+
+    from dspex_lab.lms._asking import Asking
+    from dspex_lab.resilience import Attempt, Guard
+
+#: Seconds that a call waits for others to end where only what is held for them stands between it and a limit.
+_PATIENCE = 30.0
+
+
+class _Request:
+    """One request that is really made: what is held for it, and what it cost; a context manager around the asking."""
+
+    def __init__(self, call: Asking, hold: Hold | None) -> None:
+        self._call, self._hold = call, hold
+        call.attempts += 1
+        self._started, self._clock = time.time(), time.perf_counter()
+
+    def __enter__(self) -> _Request:
+        return self
+
+    def answered(self, answer: Any) -> None:
+        """Take note of the answer: an ``lm15.Response``, or what DSPy's LiteLLM engine gives."""
+        usage = getattr(answer, "usage", None)
+        if self._hold is not None:
+            self._hold.settle(usage, cost=getattr(answer, "cost", None))
+        if self._call.ended:
+            self._late(usage)
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self._hold is not None:
+            self._hold.__exit__(kind, error, traceback)
+
+    def _late(self, usage: Any) -> None:
+        """Record an answer that came when another had been taken: it is paid for like that one."""
+        call, used = self._call, (lambda name: getattr(usage, name, None))
+        recorder, model = call.recorder, describe(call.lm)
+        sent, answered = used("input_tokens"), used("output_tokens")
+        price = None if is_simulated(call.lm) else facts_of(model).price
+        cost = 0.0 if is_simulated(call.lm) else None if price is None else price.of(sent or 0, answered or 0)
+        recorder.emit(
+            LMCall(
+                new_id(),
+                recorder.span_id,
+                recorder.run_id,
+                recorder.step,
+                model,
+                self._started,
+                time.perf_counter() - self._clock,
+                sent,
+                answered,
+                cost,
+                False,
+                is_simulated(call.lm),
+                "another request of the same call had answered first",
+            )
+        )
+
+
+class _Passage:
+    """One call on its way to an engine.
+
+    Args:
+        ledger: what is spent on it is held and booked there.
+        again: it may be asked more than once.
+    """
+
+    def __init__(self, engine: Any, guard: Guard, call: Asking, ledger: Ledger | None, again: bool) -> None:
+        self._engine, self._guard, self._call, self._ledger, self._again = engine, guard, call, ledger, again
+        self._deadline = call.recorder.terms.deadline
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def _estimate(self, request: Any) -> Estimate:
+        model, simulated = describe(self._call.lm), is_simulated(self._call.lm)
+        facts = facts_of(model)
+        usual = None if self._ledger is None else self._ledger.usual(model)
+        price = None if simulated else facts.price
+        return estimate(request, model=model, price=price, max_output=facts.max_output, usual=usual, simulated=simulated)
+
+    def _wait(self) -> float:
+        return _PATIENCE if self._deadline is None else min(_PATIENCE, max(self._deadline - time.monotonic(), 0.0))
+
+
+class GuardedEngine(_Passage):
+    """The sync engine of one call."""
+
+    def complete(self, request: Request) -> Response:
+        """Answer one request."""
+        response: Response = self._pass(request, lambda: self._engine.complete(request))
+        return response
+
+    def complete_legacy(self, lm: Any, legacy: dict[str, Any], **about: Any) -> Any:
+        """Answer a call in DSPy's older form."""
+        return self._pass(legacy, lambda: self._engine.complete_legacy(lm, legacy, **about))
+
+    def stream(self, request: Request) -> Iterator[Any]:
+        """Yield the engine's stream: asked once, for what was said cannot be taken back."""
+        guard = self._guard
+        with contextlib.ExitStack() as stack:
+            if guard.bulkhead is not None:
+                stack.enter_context(guard.bulkhead.slot(deadline=self._deadline))
+            if guard.breaker is not None:
+                stack.enter_context(guard.breaker.admit())
+            made = stack.enter_context(self._request(request))
+            for event in self._engine.stream(request):
+                if event.type == "end":
+                    made.answered(event)
+                yield event
+
+    def _pass(self, request: Any, ask: Callable[[], Any]) -> Any:
+        def once(attempt: Attempt) -> Any:
+            with self._request(request) as made:
+                answer = ask()
+                made.answered(answer)
+                return answer
+
+        # What is told of piece by piece is not asked for twice at once.
+        return self._guard.call(once, deadline=self._deadline, idempotent=self._again, hedge=self._call.live is None)
+
+    def _request(self, request: Any) -> _Request:
+        ledger = self._ledger
+        hold = None if ledger is None else ledger.reserve(self._estimate(request), wait=self._wait())
+        return _Request(self._call, hold)
+
+
+class AsyncGuardedEngine(_Passage):
+    """The async engine of one call."""
+
+    async def complete(self, request: Request) -> Response:
+        """Answer one request."""
+        response: Response = await self._pass(request, lambda: self._engine.complete(request))
+        return response
+
+    async def complete_legacy(self, lm: Any, legacy: dict[str, Any], **about: Any) -> Any:
+        """Answer a call in DSPy's older form."""
+        return await self._pass(legacy, lambda: self._engine.complete_legacy(lm, legacy, **about))
+
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        """Yield the engine's stream: asked once, for what was said cannot be taken back."""
+        from dspy.clients.engines.lifecycle import aclosing_stream
+
+        guard = self._guard
+        async with contextlib.AsyncExitStack() as stack:
+            if guard.bulkhead is not None:
+                await stack.enter_async_context(guard.bulkhead.aslot(deadline=self._deadline))
+            if guard.breaker is not None:
+                stack.enter_context(guard.breaker.admit())
+            made = stack.enter_context(await self._request(request))
+            events = await stack.enter_async_context(aclosing_stream(self._engine.stream(request)))
+            async for event in events:
+                if event.type == "end":
+                    made.answered(event)
+                yield event
+
+    async def _pass(self, request: Any, ask: Callable[[], Awaitable[Any]]) -> Any:
+        async def once(attempt: Attempt) -> Any:
+            with await self._request(request) as made:
+                answer = await ask()
+                made.answered(answer)
+                return answer
+
+        return await self._guard.acall(once, deadline=self._deadline, idempotent=self._again, hedge=self._call.live is None)
+
+    async def _request(self, request: Any) -> _Request:
+        ledger = self._ledger
+        hold = None if ledger is None else await ledger.areserve(self._estimate(request), wait=self._wait())
+        return _Request(self._call, hold)

@@ -1,0 +1,351 @@
+"""``LocalEngine``: a model of the Hugging Face kind that answers in this process, with ``transformers`` (extra ``neural``).
+
+::
+
+    lm = local_lm("models/my-model")                      # a folder, or a name on the hub: "Qwen/Qwen2.5-0.5B-Instruct"
+    lm = local_lm("org/name", device="cuda", dtype="bfloat16", temperature=0.7, max_tokens=400)
+
+The weights are loaded at the first call, once per process, and shared by all engines that name the same ones. Requests that
+wait together are answered as one batch; each keeps its own settings and seed, and stops between two tokens when it is
+cancelled or its stream is closed. Only safetensors are read and no code of a checkpoint is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import queue
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dspex_lab._lazy import require
+from dspex_lab.errors import ConfigurationError, LMError
+
+if TYPE_CHECKING:
+    import dspy
+    from dspy.lm15 import Request, Response
+
+    from dspex_lab.lms.engines._local_batch import Job
+    from dspex_lab.lms.engines._local_model import LocalModel
+    from dspex_lab.lms.engines._local_request import Answer, Begun, Piece
+
+#: Changes whenever the same prompt may get another answer, so that caches of answers do not outlive the engine.
+VERSION = 1
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_PARAMETERS = ("temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "logprobs", "top_logprobs",
+               "frequency_penalty", "presence_penalty")  # fmt: skip
+
+
+class _Settings:
+    """What both halves of the engine have: which model, how it is asked, and the model itself once it is loaded.
+
+    Args:
+        model: a folder, or a name on the hub.
+        device: ``"auto"`` (a GPU where torch sees one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        dtype: ``"auto"`` (the checkpoint's own, float32 on a CPU), ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        revision: the hub's branch, tag or commit.
+        default_tokens: the most tokens of an answer where the request does not say.
+        window: seconds a request may wait for others, to be answered with them.
+        max_batch: the most requests answered together.
+
+    Raises:
+        ConfigurationError: a setting is none of these.
+    """
+
+    #: It runs here: no key, no network, no price.
+    local = True
+    supports_function_calling = False
+    supports_reasoning = False
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        default_tokens: int = 1024,
+        window: float = 0.005,
+        max_batch: int = 8,
+    ) -> None:
+        self.model = str(model)
+        self.device = device
+        self.dtype = dtype
+        self.revision = revision
+        self.default_tokens = default_tokens
+        self.window = window
+        self.max_batch = max_batch
+        self._check()
+        self._loaded: LocalModel | None = None
+
+    def _check(self) -> None:
+        _expect("model", bool(self.model.strip()), "a folder or a name on the hub", self.model)
+        _expect("device", isinstance(self.device, str) and bool(_DEVICE.fullmatch(self.device)),
+                "'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'", self.device)  # fmt: skip
+        _expect("dtype", self.dtype in _DTYPES, " or ".join(map(repr, _DTYPES)), self.dtype)
+        _expect("default_tokens", _is_count(self.default_tokens), "a whole number above 0", self.default_tokens)
+        _expect("max_batch", _is_count(self.max_batch), "a whole number above 0", self.max_batch)
+        fit = isinstance(self.window, int | float) and not isinstance(self.window, bool) and 0 <= self.window <= 60
+        _expect("window", fit, "seconds from 0 to 60", self.window)
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """Whether answers are held to a schema while they are written: llguidance is installed."""
+        from dspex_lab.lms.engines._local_grammar import can_constrain
+
+        return can_constrain()
+
+    @property
+    def supported_params(self) -> frozenset[str]:
+        """The settings of a request that have an effect."""
+        return frozenset(_PARAMETERS) | ({"response_format"} if self.supports_response_schema else set())
+
+    def load(self) -> LocalModel:
+        """Return the model, loaded now unless this process has it already. Takes seconds to minutes.
+
+        Raises:
+            ConfigurationError: torch or transformers is missing, or there is no such device.
+            UnsupportedModelError: there is no such checkpoint, or it is refused.
+            LocalOutOfMemory: it is too large for the device.
+        """
+        model = self._loaded
+        if model is None:
+            from dspex_lab.lms.engines._local_checkpoint import Checkpoint
+            from dspex_lab.lms.engines._local_model import load
+
+            model = self._loaded = load(Checkpoint(self.model, self.device, self.dtype, self.revision))
+        return model
+
+    def _free(self) -> None:
+        had, self._loaded = self._loaded is not None, None
+        if had:
+            from dspex_lab.lms.engines._local_model import release
+
+            release()
+
+    def _job(self, request: Request, tell: Callable[[Any], None], streams: bool) -> Job:
+        from dspex_lab.lms.engines._local_batch import Job
+        from dspex_lab.lms.engines._local_request import ask_of
+
+        ask = ask_of(request)
+        return Job(ask, tell, streams=streams, tokens=self.default_tokens, window=self.window, most=self.max_batch)
+
+    def dump_state(self) -> dict[str, Any]:
+        """Return the settings as JSON-able data; weights are not part of it."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.dump_state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._loaded = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self  # DSPy copies programs and settings; the weights are shared anyway
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
+
+
+def _expect(key: str, holds: bool, expected: str, actual: object) -> None:
+    if not holds:
+        raise ConfigurationError(
+            f"{key}={actual!r} does not fit a local model.", key=key, expected=expected, actual=actual, hint=f"Give {expected}."
+        )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+class LocalEngine(_Settings):
+    """A local model as a DSPy engine; see the module's text. Thread-safe. The arguments are those of ``local_lm``."""
+
+    def complete(self, request: Request) -> Response:
+        """Answer one request.
+
+        Raises:
+            LM15Error: what went wrong: ``UnsupportedModelError``, ``ContextLengthError``, ``UnsupportedFeatureError``,
+                ``LocalOutOfMemory``, ``GarbledAnswer`` (with the text as ``partial``).
+        """
+        from dspex_lab.lms.engines._local_request import response_of
+
+        heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        job = self._job(request, heard.put, streams=False)
+        self.load().submit(job)
+        try:
+            outcome = heard.get()
+        finally:
+            job.cancel()  # an interrupt: the model stops before its next token
+        return response_of(request, _answer(outcome))
+
+    def stream(self, request: Request) -> Iterator[Any]:
+        """Yield the events of one answer as its tokens come; closing the stream stops the model before the next token."""
+        heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        job = self._job(request, heard.put, streams=True)
+        self.load().submit(job)
+        try:
+            begun = False
+            while True:
+                events, begun, over = _events(request, heard.get(), begun)
+                yield from events
+                if over:
+                    return
+        finally:
+            job.cancel()
+
+    def close(self) -> None:
+        """Let go of the weights; they are freed when no other engine holds them. The next call loads them again."""
+        self._free()
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> LocalEngine:
+        """Make an engine from what :meth:`dump_state` returned."""
+        return cls(**state)
+
+
+class AsyncLocalEngine(_Settings):
+    """The async half of :class:`LocalEngine`; same arguments, same answers, same weights. Works on any event loop."""
+
+    async def complete(self, request: Request) -> Response:
+        """Answer one request; a call that is cancelled stops the model before its next token. Raises as the sync half."""
+        from dspex_lab.lms.engines._local_request import response_of
+
+        heard, tell = _mailbox()
+        job = self._job(request, tell, streams=False)
+        (await self._ready()).submit(job)
+        try:
+            outcome = await heard.get()
+        finally:
+            job.cancel()
+        return response_of(request, _answer(outcome))
+
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        """Yield the events of one answer as its tokens come; closing the stream stops the model before the next token."""
+        heard, tell = _mailbox()
+        job = self._job(request, tell, streams=True)
+        (await self._ready()).submit(job)
+        try:
+            begun = False
+            while True:
+                events, begun, over = _events(request, await heard.get(), begun)
+                for event in events:
+                    yield event
+                if over:
+                    return
+        finally:
+            job.cancel()
+
+    async def _ready(self) -> LocalModel:
+        return await asyncio.to_thread(self.load) if self._loaded is None else self._loaded
+
+    async def aclose(self) -> None:
+        """Let go of the weights, as :meth:`LocalEngine.close` does."""
+        await asyncio.to_thread(self._free)
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> AsyncLocalEngine:
+        """Make an engine from what :meth:`dump_state` returned."""
+        return cls(**state)
+
+
+def _mailbox() -> tuple[asyncio.Queue[Any], Callable[[Any], None]]:
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    def tell(item: Any) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(heard.put_nowait, item)
+
+    return heard, tell
+
+
+def _answer(outcome: Answer | BaseException) -> Answer:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def _events(request: Request, heard: Begun | Piece | Answer | BaseException, begun: bool) -> tuple[list[Any], bool, bool]:
+    """Return the events of a stream that tell what was heard, whether it has begun with them, and whether it is over."""
+    from dspy.lm15 import StreamDeltaEvent, StreamEndEvent, StreamStartEvent, TextDelta, Usage
+
+    from dspex_lab.lms.engines._local_request import Begun, Piece, adaptations_of, logprobs_of, response_of
+
+    if isinstance(heard, Begun):
+        # Said twice where a batch was too large for the memory and is answered one by one.
+        start = StreamStartEvent(id=None, model=request.model, adaptations=adaptations_of(heard))
+        return [] if begun else [start], True, False
+    if isinstance(heard, Piece):
+        delta = TextDelta(heard.text, logprobs=logprobs_of(heard.scores), logprobs_complete=heard.scored)
+        return [StreamDeltaEvent(delta)], True, False
+    answer = _answer(heard)
+    response_of(request, answer)  # refuses an answer that is not the JSON that was asked for
+    usage = Usage(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens)
+    return [StreamEndEvent(finish_reason=answer.finish, usage=usage)], True, True
+
+
+def local_lm(
+    path_or_id: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    window: float = 0.005,
+    max_batch: int = 8,
+    **options: Any,
+) -> dspy.LM:
+    """Return a ``dspy.LM`` whose model runs in this process. Nothing is loaded before the first call.
+
+    Its name is ``local/PATH``. DSPy's retries are off: a local model that failed would fail again.
+
+    Args:
+        path_or_id: a folder, or a name on the hub (which is asked unless ``HF_HUB_OFFLINE`` is set).
+        device: ``"auto"`` (a GPU where torch sees one, else the CPU, which is said once), ``"cpu"``, ``"cuda"``, ``"mps"``.
+        dtype: ``"auto"`` (the checkpoint's own, float32 on a CPU), ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        revision: the hub's branch, tag or commit.
+        window: seconds a request may wait for others, to be answered with them; ``max_batch`` at most.
+        options: handed to ``dspy.LM`` (``temperature``, ``max_tokens``, ``seed``, ``cache``, …). Without a temperature the
+            checkpoint's own configuration says how tokens are taken.
+
+    Raises:
+        ConfigurationError: a setting does not fit, or torch or transformers is not installed.
+        LMError: DSPy refuses the options.
+    """
+    import dspy
+
+    for package in ("torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            require(package, "for local models")
+    settings: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "revision": revision,
+        "window": window,
+        "max_batch": max_batch,
+    }
+    name = f"local/{path_or_id}"
+    engine = LocalEngine(path_or_id, **settings)
+    # Part of the request, so that DSPy's disk cache never gives the answers of other weights or of an older engine.
+    mark = {"engine": f"local-{VERSION}", "weights": _mark(path_or_id, revision), "dtype": dtype}
+    options.setdefault("metadata", mark)
+    options.setdefault("num_retries", 0)
+    try:
+        return dspy.LM(name, engine=engine, async_engine=AsyncLocalEngine(path_or_id, **settings), **options)
+    except (TypeError, ValueError) as error:
+        raise LMError(f"A local model does not take these options: {error}", engine=name, hint="Leave them out.") from error
+
+
+def _mark(path: str | Path, revision: str | None) -> str:
+    """Return what changes when the files of a folder do, by their names, sizes and times; a name's revision else."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return revision or "main"
+    files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".json", ".jinja", ".model") and f.is_file())
+    told = "|".join(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
