@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dspex_lab.config import Config
     from dspex_lab.errors import (
         BudgetExceeded,
+        BulkheadFull,
         CircuitOpen,
         ConfigurationError,
         DspexError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         WorkerKilled,
     )
     from dspex_lab.events import RunOptions
+    from dspex_lab.lms import Budget, Requirements, set_model, set_price
     from dspex_lab.magics import load_ipython_extension, unload_ipython_extension
     from dspex_lab.native.metrics import combine, metric, register_metric
     from dspex_lab.pipelines import (
@@ -54,10 +56,21 @@ if TYPE_CHECKING:
         template,
         when,
     )
+    from dspex_lab.resilience import BreakerSettings, BulkheadSettings, Hedge, Policy, Retry
     from dspex_lab.signatures import Signature, signature
     from dspex_lab.workbench import Lab, lab
 
 _HOME = {
+    "Budget": "lms",
+    "BulkheadFull": "errors",
+    "Policy": "resilience",
+    "Retry": "resilience",
+    "BreakerSettings": "resilience",
+    "BulkheadSettings": "resilience",
+    "Hedge": "resilience",
+    "set_price": "lms",
+    "set_model": "lms",
+    "Requirements": "lms",
     "load_pipeline": "pipelines",
     "template": "pipelines",
     "suggest": "pipelines",
@@ -111,11 +124,16 @@ _HOME = {
 
 __all__ = [
     "Batch",
+    "BreakerSettings",
+    "Budget",
     "BudgetExceeded",
+    "BulkheadFull",
+    "BulkheadSettings",
     "CircuitOpen",
     "Config",
     "ConfigurationError",
     "DspexError",
+    "Hedge",
     "Index",
     "Kind",
     "LMError",
@@ -123,8 +141,11 @@ __all__ = [
     "OutOfMemory",
     "Pipeline",
     "PipelineError",
+    "Policy",
     "PoolError",
+    "Requirements",
     "Result",
+    "Retry",
     "RunOptions",
     "SandboxError",
     "Signature",
@@ -152,6 +173,8 @@ __all__ = [
     "predict",
     "register_metric",
     "retrieve",
+    "set_model",
+    "set_price",
     "shipped",
     "signature",
     "step",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspex_lab.lms._asking import CONTEXT_KEY, Recorder, Terms, current_recorder
     from dspex_lab.lms._budget import Budget, Ledger, Notice, Spent
+    from dspex_lab.lms._capabilities import set_model
     from dspex_lab.lms._chain import CACHE
     from dspex_lab.lms._direct import DirectCalls
     from dspex_lab.lms._embed import embed_text, sentence_embedder
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dspex_lab.lms._prices import Price, price_of, set_price
     from dspex_lab.lms._providers import is_listed
     from dspex_lab.lms._recording import install
+    from dspex_lab.lms._requirements import Requirements
     from dspex_lab.lms._shelf import LMs
     from dspex_lab.lms._streaming import Token
     from dspex_lab.lms._tape import Tape, TapeError, TapeMiss
@@ -45,6 +47,7 @@ _HOME = {
     "OFFLINE_MODEL": "_make",
     "Price": "_prices",
     "Recorder": "_asking",
+    "Requirements": "_requirements",
     "Spent": "_budget",
     "Tape": "_tape",
     "TapeError": "_tape",
@@ -66,6 +69,7 @@ _HOME = {
     "price_of": "_prices",
     "register_engine": "_portable",
     "sentence_embedder": "_embed",
+    "set_model": "_capabilities",
     "set_price": "_prices",
     "with_feedback": "_feedback",
 }
@@ -87,6 +91,7 @@ __all__ = [
     "Notice",
     "Price",
     "Recorder",
+    "Requirements",
     "Spent",
     "Tape",
     "TapeError",
@@ -108,6 +113,7 @@ __all__ = [
     "price_of",
     "register_engine",
     "sentence_embedder",
+    "set_model",
     "set_price",
     "with_feedback",
 ]

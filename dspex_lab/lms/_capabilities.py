@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex_lab.errors import ConfigurationError, did_you_mean
-from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated
+from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, without_secrets
 from dspex_lab.lms._prices import Price, price_of, table_entries
 from dspex_lab.lms._providers import is_local, key_variables, own_address
 
@@ -178,6 +178,11 @@ def address_of(lm: Any) -> str | None:
     given = getattr(lm, "kwargs", None) or {}
     found = given.get("api_base") or given.get("base_url") or getattr(engine, "api_base", None)
     return found if isinstance(found, str) else None
+
+
+def at(name: str, address: str | None) -> str:
+    """Return ``"name@address"``; the name alone where there is none, or where it says its address itself."""
+    return name if not address or "@" in name else f"{name}@{without_secrets(address)}"
 
 
 def _engine_of(lm: Any) -> Any:

@@ -20,11 +20,11 @@ from typing import Any
 from dspex_lab.errors import BulkheadFull
 from dspex_lab.events import Event, Record
 from dspex_lab.lms._asking import Asking, asking
-from dspex_lab.lms._capabilities import address_of
+from dspex_lab.lms._capabilities import address_of, at
 from dspex_lab.lms._chain import CACHE
 from dspex_lab.lms._failures import ailing, transient
 from dspex_lab.lms._guarded import AsyncGuardedEngine, GuardedEngine
-from dspex_lab.lms._make import describe, is_simulated, without_secrets
+from dspex_lab.lms._make import describe, is_simulated
 from dspex_lab.lms._prices import price_of
 from dspex_lab.lms._streaming import streamed
 from dspex_lab.lms._tape import Tape
@@ -45,17 +45,12 @@ def default_policy() -> Policy:
 
 def provider_of(lm: Any) -> str:
     """Return whose places a call of ``lm`` takes: ``"provider"`` or, at an address of its own, ``"provider@address"``."""
-    return _at(describe(lm).partition("/")[0], lm)
+    return at(describe(lm).partition("/")[0], address_of(lm))
 
 
 def target_of(lm: Any) -> str:
     """Return what a call of ``lm`` goes to: ``"provider/model"`` or, at an address of its own, ``"provider/model@address"``."""
-    return _at(describe(lm), lm)
-
-
-def _at(name: str, lm: Any) -> str:
-    address = address_of(lm)
-    return f"{name}@{without_secrets(address)}" if address else name
+    return at(describe(lm), address_of(lm))
 
 
 class Gateway:

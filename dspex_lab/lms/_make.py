@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import dspy
 
 OFFLINE_MODEL = "offline/exemplar"
+#: Engines of our own, by the first part of a model's name.
+_OWN = ("http/", "instructor/", "local/")
 _OFFLINE_NAMES = frozenset(["offline", OFFLINE_MODEL])
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _QUERY = re.compile(r"\?.*$")
@@ -21,8 +23,10 @@ def make_lm(spec: str | dspy.BaseLM, *, check: bool = True, **options: Any) -> d
     """Return the language model that ``spec`` names. Nothing is called and no connection is opened.
 
     Args:
-        spec: ``"offline"`` for the engine that needs no key, ``"provider/model"`` for any model DSPy reaches, or a
-            DSPy language model, which is returned as it is (a copy with ``options``, where some are given).
+        spec: ``"offline"`` for the engine that needs no key, ``"provider/model"`` for any model DSPy reaches,
+            ``"http/MODEL"`` (with ``api_base=``) for a server of the OpenAI form, ``"instructor/MODEL"`` for one whose
+            structured answers instructor validates, ``"local/PATH"`` for a model in this process, or a DSPy language model,
+            which is returned as it is (a copy with ``options``, where some are given).
         check: compare the name with the providers, keys and models that are known. A model that DSPy's metadata
             lacks may be new and passes, unless it is one slip of the pen away from a known one.
         options: handed to ``dspy.LM`` (``temperature``, ``max_tokens``, ``api_base``, ``api_key``, ``cache``, …).
@@ -42,6 +46,8 @@ def make_lm(spec: str | dspy.BaseLM, *, check: bool = True, **options: Any) -> d
     name = spec.strip()
     if name in _OFFLINE_NAMES:
         return _offline(options)
+    if name.startswith(_OWN):
+        return _own(name, options)
     if check:
         check_model(name, options)
     if is_local(options.get("api_base") or options.get("base_url")) and not options.get("api_key"):
@@ -53,6 +59,23 @@ def make_lm(spec: str | dspy.BaseLM, *, check: bool = True, **options: Any) -> d
         raise LMError(
             f"DSPy refuses {name!r} with these options: {error}", engine=name, hint="Change or leave out that option."
         ) from error
+
+
+def _own(name: str, options: dict[str, Any]) -> dspy.BaseLM:
+    """Return a model on one of our own engines."""
+    from dspex_lab.lms import engines
+
+    kind, _, model = name.partition("/")
+    if kind == "local":
+        return engines.local_lm(model, **options)
+    address = options.pop("api_base", None) or options.pop("base_url", None)
+    if not address:
+        raise LMError(
+            f"{name!r} is on a server, and nobody says which.",
+            engine=name,
+            hint=f"Give its address: lab.use({name!r}, api_base='https://host/v1').",
+        )
+    return (engines.http_lm if kind == "http" else engines.instructor_lm)(model, api_base=address, **options)
 
 
 def _offline(options: dict[str, Any]) -> dspy.LM:

@@ -13,7 +13,7 @@ from dspy.utils.callback import with_callbacks
 from dspex_lab.lms._schema_check import violation
 
 if TYPE_CHECKING:
-    from dspex_lab.lms._mcp import Session
+    from dspex_lab.lms._mcp_session import Session
 
 #: Characters of a description, of one of its arguments, and of a schema as JSON. A prompt holds them all, at every turn.
 _LONGEST_TEXT = 2_000

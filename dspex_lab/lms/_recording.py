@@ -60,6 +60,7 @@ def _record(call: Asking, started: float, seconds: float, error: str | None) -> 
         attempts=0 if hit else call.attempts,
         again=call.again,
         instead_of=call.instead_of,
+        first_token=None if call.live is None else call.live.first_piece,
     )
     recorder.emit(record)
     about = (time.time(), recorder.run_id, recorder.span_id, recorder.step)

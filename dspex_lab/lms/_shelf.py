@@ -11,11 +11,11 @@ from typing import Any
 from dspex_lab.errors import ConfigurationError, did_you_mean
 from dspex_lab.lms._available import Available, available
 from dspex_lab.lms._cache import CacheState, cache_state, clear_cache, switch_cache
-from dspex_lab.lms._capabilities import ABILITIES, ModelFacts, address_of, facts_of, price_text, set_model
+from dspex_lab.lms._capabilities import ABILITIES, ModelFacts, address_of, at, facts_of, price_text, set_model
 from dspex_lab.lms._chain import CACHE
 from dspex_lab.lms._html import table
 from dspex_lab.lms._keys import Keys
-from dspex_lab.lms._make import OFFLINE_MODEL, describe, make_lm, without_secrets
+from dspex_lab.lms._make import OFFLINE_MODEL, describe, make_lm
 from dspex_lab.lms._prices import set_price
 from dspex_lab.lms._prompts import Prompt, prompt_of
 from dspex_lab.lms._providers import check_name, is_provider, missing_key
@@ -42,7 +42,7 @@ class _Shelved:
     @property
     def target(self) -> str:
         """What a call of it goes to, as the gateway names it (``target_of``)."""
-        return f"{self.model}@{without_secrets(self.address)}" if self.address else self.model
+        return at(self.model, self.address)
 
     @property
     def lacks(self) -> str | None:
@@ -65,6 +65,7 @@ class LMs:
         current: gives the model that a run would use now; ``offline`` the offline one.
         health: gives the state of the circuit breaker of a target (``provider/model@api_base``).
         fetch: gives the fields of the recorded call of an id, of the newest one for None; None where there is none.
+        history: gives the recorded calls of former days, for the first who asks what was measured.
         statistics: what was measured; a new one by default.
     """
 
@@ -75,13 +76,24 @@ class LMs:
         *,
         health: Callable[[str], Health] = lambda target: "closed",
         fetch: Callable[[str | None], Mapping[str, Any] | None] = lambda call_id: None,
+        history: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
         statistics: Statistics | None = None,
     ) -> None:
         self.keys = Keys()
-        self.statistics = statistics or Statistics()
+        self._statistics = statistics or Statistics()
+        self._history: Callable[[], Iterable[Mapping[str, Any]]] | None = history
         self._current, self._offline, self._health, self._fetch = current, offline, health, fetch
         self._added: dict[str, _Shelved] = {}
         self._lock = threading.RLock()
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was measured, in former days too."""
+        with self._lock:
+            history, self._history = self._history, None
+        if history is not None:
+            self._statistics.seed(history())
+        return self._statistics
 
     # --- what is there ----------------------------------------------------------------------------------------
 
@@ -227,7 +239,7 @@ class LMs:
 
     def observe(self, record: Any) -> None:
         """Take note of a record of the Lab's bus."""
-        self.statistics.observe(record)
+        self._statistics.observe(record)
 
     def set_model(self, model: str, **facts: Any) -> ModelFacts:
         """Say what is true of a model, in the place of what the tables say, and return what is known then.

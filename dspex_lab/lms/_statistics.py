@@ -219,6 +219,8 @@ class Statistics:
         """Take note of a record if it is an :class:`~dspex_lab.events.LMCall`; others are ignored."""
         if type(record) is LMCall and record.model:
             self._take(record.model, record.started, record._asdict())
+            if record.first_token is not None:
+                self.first_token(record.model, record.first_token)
 
     def seed(self, rows: Iterable[Mapping[str, Any]]) -> int:
         """Take note of calls of former days; return how many counted.

@@ -75,6 +75,8 @@ class LiveCall:
         self.listen = listen
         self.call_id = new_id()
         self.asked = False  # an engine was; where none is, the answer comes from the cache
+        self.first_piece: float | None = None
+        self._clock = time.perf_counter()
         self._step = step
         self._system = system
         self._told = self._begun = False
@@ -109,6 +111,8 @@ class LiveCall:
             asyncio.CancelledError: nobody watches any more.
         """
         self.refuse_if_abandoned()
+        if self.first_piece is None and event.type == "delta":
+            self.first_piece = time.perf_counter() - self._clock
         if event.type == "end":
             self._tell_pieces(self._reader.end())
         elif event.type == "delta":
