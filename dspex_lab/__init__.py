@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         WorkerKilled,
     )
     from dspex_lab.events import RunOptions
-    from dspex_lab.lms import Budget, Requirements, set_model, set_price
+    from dspex_lab.lms import Budget, Requirements, mcp_tools, set_model, set_price
     from dspex_lab.magics import load_ipython_extension, unload_ipython_extension
     from dspex_lab.native.metrics import combine, metric, register_metric
     from dspex_lab.pipelines import (
@@ -58,9 +58,11 @@ if TYPE_CHECKING:
     )
     from dspex_lab.resilience import BreakerSettings, BulkheadSettings, Hedge, Policy, Retry
     from dspex_lab.signatures import Signature, signature
-    from dspex_lab.workbench import Lab, lab
+    from dspex_lab.workbench import Lab, autolog, lab
 
 _HOME = {
+    "autolog": "workbench",
+    "mcp_tools": "lms",
     "Budget": "lms",
     "BulkheadFull": "errors",
     "Policy": "resilience",
@@ -159,6 +161,7 @@ __all__ = [
     "WorkerKilled",
     "__version__",
     "assert_",
+    "autolog",
     "chain_of_thought",
     "combine",
     "each",
@@ -167,6 +170,7 @@ __all__ = [
     "load_ipython_extension",
     "load_pipeline",
     "loop",
+    "mcp_tools",
     "metric",
     "parallel",
     "pipeline",

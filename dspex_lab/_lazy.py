@@ -12,6 +12,10 @@ EXTRAS = {
     "torch": "neural",
     "transformers": "neural",
     "sentence_transformers": "neural",
+    "keyring": "keys",
+    "instructor": "instructor",
+    "mcp": "mcp",
+    "llguidance": "neural",
 }
 
 

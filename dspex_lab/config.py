@@ -24,6 +24,7 @@ class Config:
         lm: the model to start with: a model string or ``"offline"``; None is what ``dspy.configure`` set, else offline.
         concurrency: rows of a map and sync steps that run at once.
         record_messages: keep prompts and answers in the store; without, only counts, times and cost are kept.
+        store_memory: megabytes that DuckDB may use of the store's file; None is 512, or 64 for each processor.
         budget: what the Lab may spend on models: US dollars, ``"$2, 50k tokens, 100 calls"`` or a ``dx.Budget``.
         policy: what stands around each call of a model (``dx.Policy``); by default retries, a circuit breaker and a limit of
             calls at once.
@@ -32,6 +33,7 @@ class Config:
     lm: str | None = None
     concurrency: int = _CONCURRENCY
     record_messages: bool = True
+    store_memory: int | None = None
     budget: Any = None
     policy: Any = None
 

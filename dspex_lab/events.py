@@ -44,6 +44,7 @@ EVENT_NAMES = frozenset(
         "breaker.close",
         "bulkhead.limit",
         "bulkhead.reject",
+        "bulkhead.pause",
         "budget.cross",
         "budget.refuse",
         "degradation.change",
@@ -144,7 +145,7 @@ class LMCall(NamedTuple):
     saw it; ``simulated`` says that the engine only imitates a provider (the offline engine, test engines).
     ``attempts`` is how often the engine was asked, 0 where a cache answered or the call was refused before; ``again`` says
     that it asks a second time for one answer, because the first could not be read (Chat, then JSON); ``instead_of`` is the
-    model in whose place this one was asked.
+    model in whose place this one was asked; ``first_token`` the seconds until the first piece of a streamed answer came.
     """
 
     call_id: str
@@ -165,6 +166,7 @@ class LMCall(NamedTuple):
     attempts: int = 1
     again: bool = False
     instead_of: str | None = None
+    first_token: float | None = None
 
 
 class RunRecord(NamedTuple):

@@ -1,7 +1,8 @@
-"""Panel dashboards over a Lab's store: what ran, what runs, how fast, at what cost, and what failed.
+"""Panel dashboards over a Lab's store: what ran, what runs, how fast, at what cost, what failed, and how models do.
 
 ``build`` gives the page as a Panel object for a notebook cell; ``serve`` gives it at a loopback address with a
 token. Neither loads anything from the network. Panel and Altair are imported when one of the two is called.
+``standing`` and ``account`` say in a cell how the Lab's models and its budget stand, and need neither.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from dspex_lab.dashboards._base import Source
 from dspex_lab.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from dspex_lab.dashboards._account import Account
     from dspex_lab.dashboards._page import Dashboard
     from dspex_lab.dashboards._serve import Served
+    from dspex_lab.dashboards._standing import Guarded, Standing
 
-__all__ = ["Source", "build", "serve"]
+__all__ = ["Source", "account", "build", "serve", "standing"]
 
 
 def build(source: Source, *, refresh: float = 1.0) -> Dashboard:
@@ -59,6 +62,28 @@ def serve(source: Source, port: int = 0, open: bool = False, *, refresh: float =
     if open:
         served.open()
     return served
+
+
+def standing(source: Guarded) -> Standing:
+    """Return how a Lab's components, models, circuits and degradation stand now, with the last changes; a cell shows it.
+
+    Raises:
+        StoreError: the store is closed, or can no longer be written or read.
+    """
+    from dspex_lab.dashboards import _standing
+
+    return _standing.standing(source)
+
+
+def account(source: Guarded) -> Account:
+    """Return what a Lab may spend, has spent since it was opened, and holds; a cell shows it.
+
+    Raises:
+        StoreError: the store is closed, or can no longer be written or read.
+    """
+    from dspex_lab.dashboards import _account
+
+    return _account.account(source)
 
 
 def _check(refresh: float) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspex_lab.lms._asking import CONTEXT_KEY, Recorder, Terms, current_recorder
+    from dspex_lab.lms._autolog import autolog, autolog_off, is_autologging
     from dspex_lab.lms._budget import Budget, Ledger, Notice, Spent
     from dspex_lab.lms._capabilities import set_model
     from dspex_lab.lms._chain import CACHE
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dspex_lab.lms._gateway import Gateway
     from dspex_lab.lms._judge import LMJudge
     from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
+    from dspex_lab.lms._mcp import MCPTools, mcp_tools
     from dspex_lab.lms._models import Models
     from dspex_lab.lms._portable import from_portable, portable, register_engine
     from dspex_lab.lms._prices import Price, price_of, set_price
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AsyncExemplarEngine": "exemplar",
+    "MCPTools": "_mcp",
+    "autolog": "_autolog",
+    "autolog_off": "_autolog",
+    "is_autologging": "_autolog",
+    "mcp_tools": "_mcp",
     "Budget": "_budget",
     "CACHE": "_chain",
     "CONTEXT_KEY": "_asking",
@@ -87,6 +94,7 @@ __all__ = [
     "LMJudge",
     "LMs",
     "Ledger",
+    "MCPTools",
     "Models",
     "Notice",
     "Price",
@@ -99,6 +107,8 @@ __all__ = [
     "Terms",
     "Token",
     "asking_again",
+    "autolog",
+    "autolog_off",
     "current_feedback",
     "current_recorder",
     "describe",
@@ -106,9 +116,11 @@ __all__ = [
     "from_portable",
     "install",
     "install_feedback",
+    "is_autologging",
     "is_listed",
     "is_simulated",
     "make_lm",
+    "mcp_tools",
     "portable",
     "price_of",
     "register_engine",

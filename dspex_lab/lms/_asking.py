@@ -57,9 +57,11 @@ class Recorder:
         run_id: the run the calls belong to; ``span_id`` and ``step`` likewise.
         terms: on which the calls are made.
         lm: the model the step was given; ``context`` is the run it belongs to.
+        once: the step is tried again where it fails, so that each call is made once. (``is_retrying`` says so too, but
+            does not reach DSPy's own threads.)
     """
 
-    __slots__ = ("context", "emit", "lm", "run_id", "span_id", "step", "terms")
+    __slots__ = ("context", "emit", "lm", "once", "run_id", "span_id", "step", "terms")
 
     def __init__(
         self,
@@ -70,8 +72,10 @@ class Recorder:
         terms: Terms | None = None,
         lm: Any = None,
         context: Any = None,
+        once: bool = False,
     ) -> None:
         self.emit = emit
+        self.once = once
         self.terms = terms or _PLAIN
         self.lm = lm
         self.context = context
@@ -97,17 +101,17 @@ class Asking:
         again: it asks a second time for one answer, because the first could not be read.
         instead_of: the model in whose place this one is asked.
         live: who watches it, where somebody does.
-        ended: its record is told; what is answered later came too late.
+        streams: DSPy itself streams it (``send_stream``), and asks again itself as long as nothing of it was passed on.
     """
 
-    __slots__ = ("again", "attempts", "call_id", "ended", "entry", "instead_of", "live", "lm", "recorder")
+    __slots__ = ("again", "attempts", "call_id", "entry", "instead_of", "live", "lm", "recorder", "streams")
 
     def __init__(self, lm: Any, recorder: Recorder, live: LiveCall | None) -> None:
         self.lm, self.recorder, self.live = lm, recorder, live
         self.call_id = live.call_id if live is not None else new_id()
         self.entry: dict[str, Any] | None = None
         self.attempts = 0
-        self.again = self.ended = False
+        self.again = self.streams = False
         self.instead_of: str | None = None
 
 

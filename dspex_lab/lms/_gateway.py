@@ -29,10 +29,13 @@ from dspex_lab.lms._prices import price_of
 from dspex_lab.lms._streaming import streamed
 from dspex_lab.lms._tape import Tape
 from dspex_lab.lms._tape_engine import taped_for
-from dspex_lab.resilience import BreakerSettings, Change, Degradation, Guard, Guards, Level, Policy, Retry
+from dspex_lab.resilience import BreakerSettings, Change, Degradation, Guard, Guards, Level, Policy, Retry, is_retrying
 
 #: How often an LM is asked where neither it nor a policy says: DSPy's own default.
 _DSPY_RETRIES = 3
+
+#: Stands around an engine that cannot ail.
+_UNGUARDED = Guard(Policy(None, None, None), "this process")
 
 #: Seconds between two measurements of the load.
 _MEASURED_EVERY = 0.25
@@ -69,6 +72,7 @@ class Gateway:
         self._emit = emit
         self._own_policy = policy is not None
         self._policed: set[str] = set()
+        self._patient: dict[tuple[str, int], tuple[Guard, Guard]] = {}
         self.degradation = Degradation(told=self._told)
         self.guards = Guards(policy or default_policy(), told=self._told, allows=self.degradation.allows)
         self._tape: Tape | None = None
@@ -125,17 +129,37 @@ class Gateway:
         return (*models, *(o for o in others if o == CACHE))
 
     def guard(self, lm: Any) -> Guard:
-        """Return what stands around the calls of ``lm``."""
+        """Return what stands around the calls of ``lm``; where no policy was set, it is asked as often as the LM itself says."""
         target = target_of(lm)
-        retries = getattr(lm, "num_retries", _DSPY_RETRIES)
-        if not self._own_policy and target not in self._policed and isinstance(retries, int) and retries > 0:
-            policy = self.guards.policy_of(target)
-            if policy.retry is not None and policy.retry.attempts != retries + 1:
-                self.guards.use(replace(policy, retry=replace(policy.retry, attempts=retries + 1)), target)
-        return self.guards.of(target, provider_of(lm))
+        guard = self.guards.of(target, provider_of(lm))
+        retries, policy = getattr(lm, "num_retries", _DSPY_RETRIES), guard.policy
+        if self._own_policy or target in self._policed or policy.retry is None or not isinstance(retries, int) or retries < 1:
+            return guard
+        if policy.retry.attempts == retries + 1:
+            return guard
+        kept = self._patient.get((target, retries))
+        if kept is None or kept[0] is not guard:
+            # Models of one target may differ in this; all else they share.
+            own = replace(policy, retry=replace(policy.retry, attempts=retries + 1))
+            kept = self._patient[target, retries] = (guard, self._sharing(guard, own))
+        return kept[1]
+
+    def _sharing(self, guard: Guard, policy: Policy) -> Guard:
+        return Guard(
+            policy,
+            guard.target,
+            guard.provider,
+            breaker=guard.breaker,
+            bulkhead=guard.bulkhead,
+            hedger=guard.hedger,
+            told=self._told,
+            allows=self.degradation.allows,
+        )
 
     def around(self, call: Asking, engine: Any, asynchronous: bool, played: bool) -> Any:
         """Return ``engine`` with what stands around a call of it.
+
+        An engine that says ``in_process = True`` answers in this process and cannot ail: only budgets stand around it.
 
         Args:
             played: a tape answers: nothing is spent, and nobody is spared or waited for.
@@ -143,21 +167,27 @@ class Gateway:
         Raises:
             BulkheadFull: so much is going on that only caches answer.
         """
+        lm, ledger = call.lm, call.recorder.terms.ledger
         guarded = AsyncGuardedEngine if asynchronous else GuardedEngine
         # An LM without retries is asked once, and not hedged: its user said so.
-        again = getattr(call.lm, "num_retries", _DSPY_RETRIES) != 0
+        again = getattr(lm, "num_retries", _DSPY_RETRIES) != 0 and not call.recorder.once
         if played:
-            retry = self.guard(call.lm).policy.retry
+            retry = self.guard(lm).policy.retry
             at_once = None if retry is None else replace(retry, wait=0.0, jitter=0.0, heed=False)
-            return guarded(engine, Guard(Policy(at_once, None, None), target_of(call.lm)), call, None, again)
+            return guarded(engine, Guard(Policy(at_once, None, None), target_of(lm)), call, None, again)
+        if getattr(engine, "in_process", False) is True:
+            if ledger is None:
+                call.attempts = 1
+                return engine
+            return guarded(engine, _UNGUARDED, call, ledger, False)
         self.measure()
         if not self.degradation.allows("new_calls"):
             raise BulkheadFull(
-                f"{describe(call.lm)!r} is not called now: {self.degradation.reason}, and only caches answer.",
-                target=provider_of(call.lm),
+                f"{describe(lm)!r} is not called now: {self.degradation.reason}, and only caches answer.",
+                target=provider_of(lm),
                 hint="Ask again when the load is lower, or set the level: lab.gateway.degradation.pin('normal').",
             )
-        return guarded(engine, self.guard(call.lm), call, call.recorder.terms.ledger, again)
+        return guarded(engine, self.guard(lm), call, ledger, again)
 
     def measure(self) -> Level:
         """Measure the load, where that was not done just now, and return the level that follows."""
@@ -212,8 +242,11 @@ def install_gateway() -> None:
     @functools.wraps(try_again)
     def retryable(state: Any, error: Any, attempt: int, retries: int) -> bool:
         asked = asking.get()
-        own = asked is not None and asked.recorder.terms.gateway is not None
-        return not own and bool(try_again(state, error, attempt, retries))
+        if asked is None or asked.recorder.terms.gateway is None:
+            return bool(try_again(state, error, attempt, retries))
+        # Whether a stream may be asked for again, only DSPy knows, which passes its pieces on; all else is the guard's.
+        once = not asked.streams or asked.recorder.once or is_retrying() or not transient(error)
+        return not once and bool(try_again(state, error, attempt, retries))
 
     chosen_engine._dspex_gateway = True  # type: ignore[attr-defined]
     execution._engine, execution._retryable = chosen_engine, retryable

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dspex_lab.events import LMCall, new_id
 from dspex_lab.lms._budget import Estimate, Hold, Ledger, estimate
 from dspex_lab.lms._capabilities import facts_of
+from dspex_lab.lms._failures import named
+from dspex_lab.lms._live_engine import Work
 from dspex_lab.lms._make import describe, is_simulated
 
 if TYPE_CHECKING:
@@ -23,10 +25,15 @@ _PATIENCE = 30.0
 
 
 class _Request:
-    """One request that is really made: what is held for it, and what it cost; a context manager around the asking."""
+    """One request that is really made: what is held for it, and what it cost; a context manager around the asking.
 
-    def __init__(self, call: Asking, hold: Hold | None) -> None:
-        self._call, self._hold = call, hold
+    Args:
+        race: holds one thing, which the first answer to the same question takes; empty, the answer comes too late.
+    """
+
+    def __init__(self, call: Asking, hold: Hold | None, race: list[None]) -> None:
+        self._call, self._hold, self._race = call, hold, race
+        self._left = False
         call.attempts += 1
         self._started, self._clock = time.time(), time.perf_counter()
 
@@ -38,15 +45,21 @@ class _Request:
         usage = getattr(answer, "usage", None)
         if self._hold is not None:
             self._hold.settle(usage, cost=getattr(answer, "cost", None))
-        if self._call.ended:
+        try:
+            self._race.pop()
+            late = self._left
+        except IndexError:
+            late = True
+        if late:
             self._late(usage)
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self._left = True
         if self._hold is not None:
             self._hold.__exit__(kind, error, traceback)
 
     def _late(self, usage: Any) -> None:
-        """Record an answer that came when another had been taken: it is paid for like that one."""
+        """Record an answer that nobody took any more: it is paid for like the one that was taken."""
         call, used = self._call, (lambda name: getattr(usage, name, None))
         recorder, model = call.recorder, describe(call.lm)
         sent, answered = used("input_tokens"), used("output_tokens")
@@ -66,7 +79,8 @@ class _Request:
                 cost,
                 False,
                 is_simulated(call.lm),
-                "another request of the same call had answered first",
+                # By that name it is counted as nobody's failure.
+                "CancelledError: it was answered when nobody waited for it any more",
             )
         )
 
@@ -96,6 +110,10 @@ class _Passage:
     def _wait(self) -> float:
         return _PATIENCE if self._deadline is None else min(_PATIENCE, max(self._deadline - time.monotonic(), 0.0))
 
+    def _how(self) -> dict[str, Any]:
+        # What is told of piece by piece is not asked for twice at once.
+        return {"deadline": self._deadline, "idempotent": self._again, "hedge": self._call.live is None}
+
 
 class GuardedEngine(_Passage):
     """The sync engine of one call."""
@@ -110,33 +128,48 @@ class GuardedEngine(_Passage):
         return self._pass(legacy, lambda: self._engine.complete_legacy(lm, legacy, **about))
 
     def stream(self, request: Request) -> Iterator[Any]:
-        """Yield the engine's stream: asked once, for what was said cannot be taken back."""
-        guard = self._guard
+        """Yield the engine's stream. DSPy asks again, as long as nothing of it was passed on: here it is asked once."""
+        from dspy.clients.engines.lifecycle import closing_stream
+
+        guard, self._call.streams = self._guard, True
         with contextlib.ExitStack() as stack:
+            if guard.breaker is not None:
+                guard.breaker.check()
             if guard.bulkhead is not None:
                 stack.enter_context(guard.bulkhead.slot(deadline=self._deadline))
             if guard.breaker is not None:
                 stack.enter_context(guard.breaker.admit())
-            made = stack.enter_context(self._request(request))
-            for event in self._engine.stream(request):
+            made = stack.enter_context(self._request(request, [None]))
+            for event in stack.enter_context(closing_stream(self._engine.stream(request))):
                 if event.type == "end":
                     made.answered(event)
                 yield event
 
     def _pass(self, request: Any, ask: Callable[[], Any]) -> Any:
+        race: list[None] = [None]
+
         def once(attempt: Attempt) -> Any:
-            with self._request(request) as made:
-                answer = ask()
-                made.answered(answer)
-                return answer
+            with self._request(request, race) as made:
 
-        # What is told of piece by piece is not asked for twice at once.
-        return self._guard.call(once, deadline=self._deadline, idempotent=self._again, hedge=self._call.live is None)
+                def asked() -> Any:
+                    answer = ask()
+                    made.answered(answer)
+                    return answer
 
-    def _request(self, request: Any) -> _Request:
+                if attempt.deadline is None:
+                    return asked()
+                # A thread cannot be stopped, but it can be left.
+                return Work(asked, "dspex-lm").result(attempt.deadline - time.monotonic())
+
+        try:
+            return self._guard.call(once, **self._how())
+        except TimeoutError as error:
+            raise named(error, self._guard.target) from error
+
+    def _request(self, request: Any, race: list[None]) -> _Request:
         ledger = self._ledger
         hold = None if ledger is None else ledger.reserve(self._estimate(request), wait=self._wait())
-        return _Request(self._call, hold)
+        return _Request(self._call, hold, race)
 
 
 class AsyncGuardedEngine(_Passage):
@@ -152,16 +185,18 @@ class AsyncGuardedEngine(_Passage):
         return await self._pass(legacy, lambda: self._engine.complete_legacy(lm, legacy, **about))
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
-        """Yield the engine's stream: asked once, for what was said cannot be taken back."""
+        """Yield the engine's stream, as :meth:`GuardedEngine.stream`."""
         from dspy.clients.engines.lifecycle import aclosing_stream
 
-        guard = self._guard
+        guard, self._call.streams = self._guard, True
         async with contextlib.AsyncExitStack() as stack:
+            if guard.breaker is not None:
+                guard.breaker.check()
             if guard.bulkhead is not None:
                 await stack.enter_async_context(guard.bulkhead.aslot(deadline=self._deadline))
             if guard.breaker is not None:
                 stack.enter_context(guard.breaker.admit())
-            made = stack.enter_context(await self._request(request))
+            made = stack.enter_context(await self._request(request, [None]))
             events = await stack.enter_async_context(aclosing_stream(self._engine.stream(request)))
             async for event in events:
                 if event.type == "end":
@@ -169,15 +204,20 @@ class AsyncGuardedEngine(_Passage):
                 yield event
 
     async def _pass(self, request: Any, ask: Callable[[], Awaitable[Any]]) -> Any:
+        race: list[None] = [None]
+
         async def once(attempt: Attempt) -> Any:
-            with await self._request(request) as made:
+            with await self._request(request, race) as made:
                 answer = await ask()
                 made.answered(answer)
                 return answer
 
-        return await self._guard.acall(once, deadline=self._deadline, idempotent=self._again, hedge=self._call.live is None)
+        try:
+            return await self._guard.acall(once, **self._how())
+        except TimeoutError as error:
+            raise named(error, self._guard.target) from error
 
-    async def _request(self, request: Any) -> _Request:
+    async def _request(self, request: Any, race: list[None]) -> _Request:
         ledger = self._ledger
         hold = None if ledger is None else await ledger.areserve(self._estimate(request), wait=self._wait())
-        return _Request(self._call, hold)
+        return _Request(self._call, hold, race)

@@ -37,7 +37,7 @@ class LiveEngine:
             asyncio.CancelledError: nobody watches any more.
         """
         self._live.begin()
-        work = _Work(functools.partial(self._read, request))
+        work = Work(functools.partial(self._read, request), "dspex-stream")
         forget = self._live.on_close(work.abandon)
         try:
             response: Response = work.result()
@@ -65,6 +65,11 @@ class LiveEngine:
                 raise
             unstreamed: Response = self._engine.complete(request)
             return unstreamed
+        except Exception as error:
+            broken = _broken_off(error, accumulated)
+            if broken is error:
+                raise
+            raise broken from error
 
     def stream(self, request: Request) -> Iterator[Any]:
         """Yield the engine's own stream, and tell of it: DSPy itself streams this call (``send_stream``)."""
@@ -114,6 +119,11 @@ class AsyncLiveEngine:
                 raise
             unstreamed: Response = await self._engine.complete(request)
             return unstreamed
+        except Exception as error:
+            broken = _broken_off(error, accumulated)
+            if broken is error:
+                raise
+            raise broken from error
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         """Yield the engine's own stream, and tell of it: DSPy itself streams this call (``send_stream``)."""
@@ -126,17 +136,22 @@ class AsyncLiveEngine:
                 yield event
 
 
-class _Work:
-    """Something done in a daemon thread, for which one waits until it is done or given up."""
+class Work:
+    """Something done in a daemon thread, for which one waits until it is done or given up.
 
-    def __init__(self, do: Callable[[], Any]) -> None:
+    Args:
+        do: sees a copy of the caller's context variables.
+        name: the thread's.
+    """
+
+    def __init__(self, do: Callable[[], Any], name: str) -> None:
         self._do = do
         self._over = threading.Event()
         self._value: Any = None
         self._error: BaseException | None = None
         self._done = False
         surroundings = contextvars.copy_context()
-        threading.Thread(target=surroundings.run, args=(self._run,), name="dspex-stream", daemon=True).start()
+        threading.Thread(target=surroundings.run, args=(self._run,), name=name, daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -150,13 +165,18 @@ class _Work:
         """Have :meth:`result` raise at once."""
         self._over.set()
 
-    def result(self) -> Any:
+    def result(self, seconds: float | None = None) -> Any:
         """Return what was done, or raise what it raised.
+
+        Args:
+            seconds: for how long to wait for it.
 
         Raises:
             asyncio.CancelledError: it was given up.
+            TimeoutError: it is not done yet; it goes on, and nobody hears of it.
         """
-        self._over.wait()
+        if not self._over.wait(seconds):
+            raise TimeoutError(f"It was not done within {seconds:.3g} s.")
         if not self._done:
             raise asyncio.CancelledError("the stream of the run was abandoned")
         if self._error is not None:
@@ -168,6 +188,27 @@ def _accumulator(request: Request) -> Any:
     from dspy._vendor.lm15.result import StreamAccumulator
 
     return StreamAccumulator(request)
+
+
+def _broken_off(error: Exception, accumulated: Any) -> Exception:
+    """Return what is raised for a stream that failed: with what had come of the answer, where anything had.
+
+    Such an answer was paid for, so it is not asked for again by itself (:func:`~dspex_lab.lms._failures.transient`). What the
+    provider said in the stream keeps its class; a broken connection and what cannot be read is a ``StreamAssemblyError``.
+    """
+    from dspy.clients.execution import _partial
+    from dspy.lm15 import CollectionLimitError, ProviderError, StreamAssemblyError
+
+    if isinstance(error, CollectionLimitError):
+        return error
+    partial = getattr(error, "partial", None) or _partial(accumulated)
+    if partial is None or not partial.message.parts:
+        return error
+    if not isinstance(error, ProviderError | StreamAssemblyError):
+        words = f"{type(error).__name__}: {error}"
+        return StreamAssemblyError(f"The answer broke off: {words}", partial=partial, provider=getattr(error, "provider", None))
+    error.partial = partial  # type: ignore[union-attr]
+    return error
 
 
 def live_engine(engine: Any, live: LiveCall, asynchronous: bool, provider: str | None = None) -> Any:

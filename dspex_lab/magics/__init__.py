@@ -8,9 +8,11 @@ from typing import Any
 from dspex_lab.errors import ConfigurationError, DspexError, did_you_mean
 from dspex_lab.magics import (
     _autolog,
+    _budget,
     _check,
     _complete,
     _dashboard,
+    _health,
     _help,
     _key,
     _lm,
@@ -18,12 +20,15 @@ from dspex_lab.magics import (
     _map,
     _pipeline,
     _prompt,
+    _record,
+    _replay,
     _run,
     _save,
     _score,
     _signature,
     _sql,
     _stream,
+    _tape,
 )
 from dspex_lab.magics._base import Call, Command
 
@@ -46,6 +51,11 @@ COMMANDS: dict[str, Command] = {
         _key,
         _autolog,
         _prompt,
+        _budget,
+        _health,
+        _record,
+        _replay,
+        _tape,
         _dashboard,
         _help,
     )

@@ -43,6 +43,7 @@ class Command:
         cell: it is used as ``%%dspex name`` with a cell below; ``line`` says that it works on a line too.
         flags: its flags, without dashes.
         names: gives the names that may follow it, for completion.
+        more: gives the names that may follow those, for completion: of the words between the command and the one being typed.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Command:
     line: bool = True
     flags: tuple[str, ...] = ()
     names: Callable[[Mapping[str, Any]], list[str]] = field(default=lambda namespace: [])
+    more: Callable[[list[str]], list[str]] | None = None
 
     def __call__(self, call: Call) -> Any:
         """Run it, in the form in which it may be used.

@@ -37,6 +37,8 @@ def candidates(line: str, commands: Mapping[str, Command], namespace: Mapping[st
         return word, [n for n in commands if n.startswith(word)]
     if len(before) == 1:
         return word, [n for n in command.names(namespace) if n.startswith(word)]
+    if command.more is not None:
+        return word, [n for n in command.more(before[1:]) if n.startswith(word)]
     return word, _fields(before[1], word, namespace) if command.name == "run" else _rows(word, namespace)
 
 

@@ -20,8 +20,13 @@ def kernel_lab(shell: Any) -> Any:
     return found
 
 
+def open_lab() -> Any:
+    """Return the kernel's Lab, or None where none is open."""
+    workbench = sys.modules.get("dspex_lab.workbench")
+    return workbench.current_lab() if workbench is not None else None
+
+
 def known_pipelines(namespace: Any) -> list[str]:
     """Return the names of the pipelines of the kernel's Lab, without opening one."""
-    workbench = sys.modules.get("dspex_lab.workbench")
-    current = workbench.current_lab() if workbench is not None else None
+    current = open_lab()
     return list(current.pipelines) if current is not None else []

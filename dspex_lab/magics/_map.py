@@ -14,8 +14,8 @@ from dspex_lab.magics._line import Line, parse
 from dspex_lab.magics._run import options, pointed, resolve
 from dspex_lab.magics._show import watched
 
-SWITCHES = ("retry-failed", "overwrite")
-FLAGS = ("concurrency", "out", "into", "resume", *SWITCHES, "deadline", "seed", "tags")
+SWITCHES = ("retry-failed", "overwrite", "fresh")
+FLAGS = ("concurrency", "out", "into", "resume", *SWITCHES, "deadline", "seed", "budget", "tags")
 
 
 def run(call: Call) -> Any:
@@ -96,7 +96,7 @@ def _data(call: Call, word: str) -> Any:
 COMMAND = Command(
     "map",
     "%dspex map NAME DATA [--concurrency N] [--out FILE [--overwrite]] [--resume [RUN_ID]] [--retry-failed] [--into VARIABLE] "
-    "[--deadline S] [--tags a,b]",
+    "[--deadline S] [--budget '$2, 50k tokens'] [--tags a,b] [--fresh]",
     'run a pipeline on every row of a DataFrame, a .csv, .parquet or .jsonl file, an iterable or a "SELECT …"',
     run,
     flags=FLAGS,

@@ -12,7 +12,10 @@ from dspex_lab.magics._lab import known_pipelines
 from dspex_lab.magics._line import parse
 from dspex_lab.magics._show import watched
 
-FLAGS = ("deadline", "seed", "budget", "pin", "tags", "checkpoint")
+FLAGS = ("deadline", "seed", "budget", "pin", "tags", "checkpoint", "fresh")
+
+#: Those without a value.
+SWITCHES = ("fresh",)
 
 
 def resolve(call: Call, word: str) -> Any:
@@ -33,6 +36,7 @@ def options(line: Any) -> RunOptions:
         pin=pin,
         tags=tuple(t for t in line.flags.get("tags", "").split(",") if t),
         checkpoint=line.flags.get("checkpoint"),
+        fresh="fresh" in line.flags,
     )
 
 
@@ -47,7 +51,7 @@ def pointed(line: Any, check: Callable[[], Any]) -> None:
 
 def run(call: Call) -> Any:
     """Run it once and return its Result; where nothing came of it the cell fails, and the result is ``lab.last_result``."""
-    line = parse(call.line, words=1, flags=FLAGS, fields=True)
+    line = parse(call.line, words=1, flags=FLAGS, switches=SWITCHES, fields=True)
     if not line.words:
         raise ConfigurationError("What is to be run?", key="run", hint=f"Write: {COMMAND.usage}")
     target, lab = resolve(call, line.words[0]), call.lab
@@ -77,8 +81,8 @@ def _stopped(result: Any) -> PipelineError:
 
 COMMAND = Command(
     "run",
-    "%dspex run NAME field=value … [--deadline S] [--seed N] [--budget USD] [--pin OPERATION=IMPLEMENTATION] "
-    "[--tags a,b] [--checkpoint NAME]",
+    "%dspex run NAME field=value … [--deadline S] [--seed N] [--budget '$2, 50k tokens'] [--pin OPERATION=IMPLEMENTATION] "
+    "[--tags a,b] [--checkpoint NAME] [--fresh]",
     "run a pipeline once; values are Python",
     run,
     flags=FLAGS,

@@ -10,7 +10,7 @@ from dspex_lab.errors import ConfigurationError
 from dspex_lab.magics._base import Call, Command
 from dspex_lab.magics._lab import known_pipelines
 from dspex_lab.magics._line import parse
-from dspex_lab.magics._run import FLAGS, options, pointed, resolve
+from dspex_lab.magics._run import FLAGS, SWITCHES, options, pointed, resolve
 
 #: A model's text may hold control sequences, which would restyle or erase what a terminal shows.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -84,7 +84,7 @@ def _clean(text: str) -> str:
 
 def run(call: Call) -> Any:
     """Run it once and return its Result; where nothing came of it the cell fails, and the result is ``lab.last_result``."""
-    line = parse(call.line, words=1, flags=FLAGS, fields=True)
+    line = parse(call.line, words=1, flags=FLAGS, switches=SWITCHES, fields=True)
     if not line.words:
         raise ConfigurationError("What is to be run?", key="stream", hint=f"Write: {COMMAND.usage}")
     target, lab = resolve(call, line.words[0]), call.lab
@@ -105,7 +105,8 @@ def run(call: Call) -> Any:
 
 COMMAND = Command(
     "stream",
-    "%dspex stream NAME field=value … [--deadline S] [--seed N] [--budget USD] [--pin OPERATION=IMPLEMENTATION] [--tags a,b]",
+    "%dspex stream NAME field=value … [--deadline S] [--seed N] [--budget '$2, 50k tokens'] [--pin OPERATION=IMPLEMENTATION] "
+    "[--tags a,b] [--fresh]",
     "run a pipeline once and show what models write while they write it",
     run,
     flags=FLAGS,

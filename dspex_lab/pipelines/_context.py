@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dspex_lab.events import Bus, Decision, Event, LMCall, Record
 from dspex_lab.lms import CONTEXT_KEY, FEEDBACK_KEY, Recorder, Terms, current_feedback, current_recorder
 from dspex_lab.pipelines._step import Operation
+from dspex_lab.resilience import is_retrying
 
 if TYPE_CHECKING:
     from dspex_lab.pipelines._batch import Batchers
@@ -216,7 +217,7 @@ class RunContext:
         """
         _current.set((self, span_id, step))
         if force or "dspy" in sys.modules:
-            self._dspy(Recorder(self.emit, self.run_id, span_id, step, self.terms, context=self), lm)
+            self._dspy(Recorder(self.emit, self.run_id, span_id, step, self.terms, context=self, once=is_retrying()), lm)
 
     def _dspy(self, recorder: Recorder, lm: Any) -> None:
         from dspy.dsp.utils.settings import dotdict, thread_local_overrides

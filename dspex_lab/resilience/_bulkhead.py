@@ -149,7 +149,7 @@ class Bulkhead:
                 if slot is not None:
                     return slot
         except BaseException:
-            self._leave(got)
+            self._wake(self._leave(got))
             raise
 
     async def aacquire(self, *, deadline: float | None = None) -> Slot:
@@ -168,7 +168,7 @@ class Bulkhead:
                 if slot is not None:
                     return slot
         except BaseException:
-            self._leave(got)
+            self._wake(self._leave(got))
             raise
 
     def try_slot(self) -> Slot | None:
@@ -228,26 +228,31 @@ class Bulkhead:
             now = self._clock()
             refusal = self._too_late(now, deadline)
             woken: list[Waiter] = []
-            if refusal is None and not waiter.granted:
-                woken = self._grant(now)
+            slot = None
+            if refusal is None:
+                if not waiter.granted:
+                    woken = self._grant(now)
+                if waiter.granted:
+                    # From here on the slot answers for the place; who still means to wake this waiter finds it gone.
+                    waiter.gone = True
+                    slot = Slot(self, now)
         if refusal is not None:
             raise self._refusal(refusal)
         self._wake(woken)
-        return Slot(self, now) if waiter.granted else None
+        return slot
 
-    def _leave(self, waiter: Waiter) -> None:
-        woken: list[Waiter] = []
+    def _leave(self, waiter: Waiter) -> list[Waiter]:
+        """End its wait without a call; return whom to wake, for its place may be free now."""
         with self._lock:
-            if waiter.left:
-                return
-            waiter.left = True
-            if waiter.granted:
-                self._in_use -= 1
-                self._entered -= 1
-                woken = self._grant(self._clock())
-            else:
+            if waiter.gone:
+                return []
+            waiter.gone = True
+            if not waiter.granted:
                 self._queue.remove(waiter)
-        self._wake(woken)
+                return []
+            self._in_use -= 1
+            self._entered -= 1
+            return self._grant(self._clock())
 
     def _wait_of(self, deadline: float | None) -> float | None:
         """Return for how many seconds a waiter sleeps if nobody wakes it."""
@@ -352,10 +357,12 @@ class Bulkhead:
                 tell(self._told, change)
 
     def _wake(self, waiters: list[Waiter]) -> None:
-        for waiter in waiters:
-            if not waiter.wake() and waiter.granted:
-                # Its loop is closed, so its task will never run: the place goes to the next.
-                self._leave(waiter)
+        todo = deque(waiters)
+        while todo:
+            waiter = todo.popleft()
+            if not waiter.wake():
+                # Its loop is closed, so its task will never run: its place goes to the next.
+                todo += self._leave(waiter)
 
 
 class _Door:

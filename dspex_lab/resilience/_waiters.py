@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Waiter:
-    """One call in the queue. Its flags are written under the bulkhead's lock: it has a place; it has gone without its call."""
+    """One call in the queue. Its flags are under the bulkhead's lock: it was given a place; its wait is over."""
 
     granted = False
-    left = False
+    gone = False
 
     def wake(self) -> bool:
         """Let it look again; False where it cannot, ever."""

@@ -15,7 +15,7 @@ import re
 MASK = "[redacted]"
 
 #: A variable of the environment with such a name holds a secret.
-SECRET_SUFFIXES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+SECRET_SUFFIXES = ("_KEY", "_APIKEY", "_TOKEN", "_TOKEN_BEDROCK", "_SECRET", "_PASSWORD")
 
 #: A shorter value of such a variable is not searched for: it would mask ordinary words.
 SHORTEST_SECRET = 8

@@ -40,6 +40,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE lm_calls ADD COLUMN attempts BIGINT DEFAULT 1;
     ALTER TABLE lm_calls ADD COLUMN again BOOLEAN DEFAULT false;
     ALTER TABLE lm_calls ADD COLUMN instead_of VARCHAR;
+    ALTER TABLE lm_calls ADD COLUMN first_token DOUBLE;
     """,
 )
 
@@ -89,7 +90,7 @@ TABLES: dict[type[Record], Table] = {
         _columns(
             LMCall,
             time="started",
-            float="seconds cost",
+            float="seconds cost first_token",
             int="prompt_tokens completion_tokens attempts",
             bool="cache_hit simulated again",
             json="messages outputs",

@@ -11,10 +11,30 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from dspex_lab.store._model_views import model_health, models_over_time, opened, state_changes, state_spans
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from dspex_lab.store._store import Store
+
+__all__ = [
+    "call",
+    "calls_before",
+    "calls_of_run",
+    "model_health",
+    "models_over_time",
+    "one_run",
+    "opened",
+    "recent_errors",
+    "recent_runs",
+    "run_totals",
+    "runs_over_time",
+    "state_changes",
+    "state_spans",
+    "step_latency",
+    "usage_by_model",
+]
 
 
 def run_totals(
@@ -245,6 +265,20 @@ def calls_of_run(store: Store, run_id: str, *, limit: int = 50) -> pd.DataFrame:
         {"run_id": run_id, "limit": limit},
         flush=False,
     )
+
+
+def calls_before(store: Store, moment: datetime, *, limit: int = 2_000) -> list[dict[str, Any]]:
+    """Return the last model calls that began before ``moment`` (naive UTC), without what was said in them."""
+    found = store.query(
+        """
+        SELECT model, started, seconds, error, cache_hit, cost, prompt_tokens, completion_tokens
+        FROM lm_calls WHERE started < $moment::TIMESTAMP ORDER BY started DESC LIMIT $limit
+        """,
+        {"moment": moment, "limit": limit},
+        flush=False,
+    )
+    rows: list[dict[str, Any]] = found.to_dict("records")
+    return rows
 
 
 def call(store: Store, call_id: str | None = None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +37,7 @@ class Base:
     def __init__(self, path: str | Path | None = None, config: Config | None = None) -> None:
         self.config = config or Config.from_environment()
         self.id = new_id()
-        self.store = Store(path if path is not None else default_store_path(), lab_id=self.id)
+        self.store = Store(path if path is not None else default_store_path(), lab_id=self.id, memory=self.config.store_memory)
         self.bus = Bus()
         self.bus.subscribe(self.store.sink if self.config.record_messages else self._keep, live=False)
         self.router = Router()
@@ -47,7 +48,14 @@ class Base:
         self.gateway = Gateway(self.bus.emit, self.config.policy)
         self._models = Models(self.id, self.gateway.replays)
         self.ledger = Ledger(self.config.budget, "this Lab", told=self._of_budget)
-        self.lms = LMs(self._models.current, self._models.offline, health=self._circuit, fetch=self._recorded_call)
+        opened = datetime.now(UTC).replace(tzinfo=None)
+        self.lms = LMs(
+            self._models.current,
+            self._models.offline,
+            health=self._circuit,
+            fetch=self._recorded_call,
+            history=lambda: views.calls_before(self.store, opened),
+        )
         self.bus.subscribe(self.lms.observe, live=False)
         self.health = Health(told=self._of_health)
         self._loop = LoopThread()

@@ -40,3 +40,8 @@ def lab(path: str | Path | None = None) -> Lab:
 def current_lab() -> Lab | None:
     """Return the kernel's Lab, None as long as none was made."""
     return _current
+
+
+def autolog(on: bool = True) -> None:
+    """Record plain DSPy calls of this kernel in its Lab too, or stop doing so; see :meth:`Lab.autolog`."""
+    lab().autolog(on)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dspex_lab.workbench._guarding import Guarding
 from dspex_lab.workbench._maps import MapDoors
 from dspex_lab.workbench._models import ModelDoors
+from dspex_lab.workbench._plain import PlainCalls
 from dspex_lab.workbench._reading import Reading
 from dspex_lab.workbench._runs import RunDoors
 
 
-class Lab(ModelDoors, RunDoors, MapDoors, Guarding, Reading):
+class Lab(ModelDoors, RunDoors, MapDoors, Guarding, PlainCalls, Reading):
     """A workbench: a store, worker pools, a router, a model, and the pipelines and signatures made in it.
 
     Args:

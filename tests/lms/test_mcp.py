@@ -24,8 +24,9 @@ dspy = pytest.importorskip("dspy")
 pytest.importorskip("mcp", reason="MCP tools need the package mcp (extra mcp)")
 
 from dspex_lab.errors import ConfigurationError  # noqa: E402
-from dspex_lab.lms import _mcp  # noqa: E402
 from dspex_lab.lms._mcp import MCPTools, mcp_tools  # noqa: E402
+from dspex_lab.lms._mcp_session import list_tools, text_of  # noqa: E402
+from dspex_lab.lms._mcp_target import Target  # noqa: E402
 from dspex_lab.lms._mcp_tool import Unfit, as_tool, clean_text  # noqa: E402
 from dspex_lab.testing import scripted_lm  # noqa: E402
 
@@ -91,10 +92,10 @@ def test_results_of_other_kinds_are_named() -> None:
     )
     blob = types.EmbeddedResource(type="resource", resource=types.BlobResourceContents(uri="file:///a", blob="AA=="))
     result = types.CallToolResult(content=[linked, blob])
-    assert _mcp._text_of("t", result) == "inside\n(resource)"
-    assert _mcp._text_of("t", types.CallToolResult(content=[], structured_content={"é": 1})) == '{"é": 1}'
-    assert _mcp._text_of("t", types.CallToolResult(content=[])) == ""
-    assert _mcp._text_of("t", types.CallToolResult(content=[], is_error=True)) == "Error: t"
+    assert text_of("t", result) == "inside\n(resource)"
+    assert text_of("t", types.CallToolResult(content=[], structured_content={"é": 1})) == '{"é": 1}'
+    assert text_of("t", types.CallToolResult(content=[])) == ""
+    assert text_of("t", types.CallToolResult(content=[], is_error=True)) == "Error: t"
 
 
 def test_a_tool_that_fails_says_so_and_does_not_raise(desk: MCPTools) -> None:
@@ -290,9 +291,9 @@ def test_a_list_that_never_ends_does() -> None:
             return types.ListToolsResult(tools=found, next_cursor="more")
 
     endless = Endless()
-    found = asyncio.run(_mcp._list_tools(endless))
+    found = asyncio.run(list_tools(endless))
     assert endless.asked == 6
-    tools = MCPTools(_mcp._Target.of(["x"], None, None, None, None), None, "", 1.0, 1.0)
+    tools = MCPTools(Target.of(["x"], None, None, None, None), None, "", 1.0, 1.0)
     offered = tools._offered(None, found)  # type: ignore[arg-type]
     assert len(offered) == 256
     assert tools.skipped["t6-99"] == "more than 256 tools"

@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(encoding="utf-8"),
 def test_its_cells_run_one_after_the_other(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DSPEX_POOL_GENERAL_WORKERS", "1")
     cells = [text for language, text in BLOCKS if language == "python"]
-    assert len(cells) == 6
+    assert len(cells) == 7
     for cell in cells:
         done = shell.run_cell(cell)
         done.raise_error()

@@ -17,6 +17,7 @@ import pytest
 
 from dspex_lab.errors import BulkheadFull, ConfigurationError, LMError
 from dspex_lab.resilience import Bulkhead, BulkheadSettings, BulkheadStatus, Change, Slot
+from dspex_lab.resilience._waiters import TaskWaiter
 
 
 class Clock:
@@ -267,6 +268,43 @@ def test_a_place_granted_to_a_dead_loop_goes_to_the_next(threads: ThreadPoolExec
     gc.collect()
     status = bulkhead.status()
     assert (status.in_use, status.waiting, status.entered) == (0, 0, 2)
+
+
+def test_any_number_of_dead_waiters_is_passed_over() -> None:
+    bulkhead = Bulkhead("p", places(queue=2_000))
+    held = bulkhead.acquire()
+    loop = asyncio.new_event_loop()
+    waiting = [loop.create_task(bulkhead.aacquire()) for _ in range(1_500)]
+    loop.run_until_complete(asyncio.sleep(0))
+    assert bulkhead.status().waiting == 1_500
+    loop.call_exception_handler = lambda context: None  # type: ignore[method-assign]
+    loop.close()
+    held.released()
+    for task in waiting:
+        task._coro.close()  # type: ignore[attr-defined]
+    del waiting, task
+    gc.collect()
+    status = bulkhead.status()
+    assert (status.in_use, status.waiting) == (0, 0)
+
+
+def test_who_is_woken_after_its_loop_has_ended_with_its_call_done_gives_nothing_back_twice() -> None:
+    bulkhead = Bulkhead("p", places())
+    seen: list[TaskWaiter] = []
+    held = bulkhead.acquire()
+
+    async def main() -> None:
+        task = asyncio.create_task(bulkhead.aacquire())
+        await asyncio.sleep(0)
+        seen.extend(each for each in bulkhead._queue if isinstance(each, TaskWaiter))
+        held.released()
+        (await task).released()
+
+    asyncio.run(main())
+    # Another thread may have meant to wake it all the while (a pause does): it comes only now.
+    bulkhead._wake(list(seen))
+    assert len(seen) == 1
+    assert bulkhead.status().in_use == 0
 
 
 def test_a_pause_lets_nobody_in_and_ends_by_itself(threads: ThreadPoolExecutor) -> None:

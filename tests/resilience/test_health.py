@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -295,10 +296,21 @@ def test_what_is_replaced_while_it_is_checked_tells_nothing() -> None:
     assert told == []
 
 
-def test_many_who_check_at_once_tell_a_change_once() -> None:
+def test_many_who_check_at_once_take_turns_and_tell_a_change_once() -> None:
     told: list[Change] = []
+    inside, most, lock = [0], [0], threading.Lock()
+
+    def check() -> bool:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.001)
+        with lock:
+            inside[0] -= 1
+        return False
+
     with Health(SLOW, told.append) as health:
-        health.add("a", lambda: False)
+        health.add("a", check)
         start = threading.Barrier(8)
 
         def work() -> None:
@@ -310,7 +322,7 @@ def test_many_who_check_at_once_tell_a_change_once() -> None:
             worker.start()
         for worker in workers:
             worker.join()
-    assert len(told) == 1
+    assert (len(told), most) == (1, [1])
 
 
 @pytest.mark.parametrize("wrong", [{"every": 0}, {"jitter": 2}, {"wait": -1}, {"longest": 1.0}])

@@ -273,4 +273,5 @@ def _forked() -> None:
         engine._after_fork()  # type: ignore[attr-defined]
 
 
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_forked)

@@ -18,7 +18,7 @@ from dspex_lab.lms._providers import _registry
 #: Shorter secrets are not looked for in what a server says: "local" is a word.
 _MASKED_FROM = 8
 _MISSING_KEY = "key_was_an_argument"
-_SECONDS = ("connect_timeout", "read_timeout", "total_timeout")
+_SECONDS = ("connect_timeout", "read_timeout", "total_timeout", "keep_alive")
 _COUNTS = ("max_body", "max_event", "max_connections")
 
 
@@ -38,6 +38,8 @@ class Endpoint:
         headers: further headers; ``header_env``: those that are secret, by the variable that holds each.
         connect_timeout: seconds to the server; ``read_timeout``: from one byte to the next; ``total_timeout``: for the
             whole answer, None for no limit.
+        keep_alive: seconds an idle connection is used again; most servers close theirs after 5, and a request that meets
+            the closing is lost.
         max_body: bytes of an answer, or of all of a stream; ``max_event``: bytes of one event of a stream.
         max_connections: how many at once, for each engine and, where it is async, each event loop.
         proxy: a proxy's address; those of the environment (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``,
@@ -60,6 +62,7 @@ class Endpoint:
     connect_timeout: float = 10.0
     read_timeout: float = 600.0
     total_timeout: float | None = None
+    keep_alive: float = 4.0
     max_body: int = 16 << 20
     max_event: int = 8 << 20
     max_connections: int = 100

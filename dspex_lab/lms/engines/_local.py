@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Changes whenever the same prompt may get another answer, so that caches of answers do not outlive the engine.
 VERSION = 1
+#: Seconds after which a thread that waits looks whether it was interrupted.
+_BREATH = 0.5
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _PARAMETERS = ("temperature", "max_tokens", "top_p", "top_k", "stop", "seed", "logprobs", "top_logprobs",
@@ -179,7 +181,7 @@ class LocalEngine(_Settings):
         job = self._job(request, heard.put, streams=False)
         self.load().submit(job)
         try:
-            outcome = heard.get()
+            outcome = _next(heard)
         finally:
             job.cancel()  # an interrupt: the model stops before its next token
         return response_of(request, _answer(outcome))
@@ -192,7 +194,7 @@ class LocalEngine(_Settings):
         try:
             begun = False
             while True:
-                events, begun, over = _events(request, heard.get(), begun)
+                events, begun, over = _events(request, _next(heard), begun)
                 yield from events
                 if over:
                     return
@@ -263,6 +265,14 @@ def _mailbox() -> tuple[asyncio.Queue[Any], Callable[[Any], None]]:
             loop.call_soon_threadsafe(heard.put_nowait, item)
 
     return heard, tell
+
+
+def _next(heard: queue.SimpleQueue[Any]) -> Any:
+    while True:
+        try:
+            return heard.get(timeout=_BREATH)
+        except queue.Empty:
+            continue  # an interrupt that came just before the wait began is taken now
 
 
 def _answer(outcome: Answer | BaseException) -> Answer:

@@ -39,6 +39,8 @@ _WORTH = 0.6
 #: Calls in vain after which the work ends.
 _PATIENCE = 6
 _SHORT = 12
+#: Characters of a request that are read; what is asked for stands in few.
+_LONGEST = 2_000
 #: What is answered where no call found anything.
 NOTHING = "Nothing was found."
 #: How much less a tool is worth for each call of it that found nothing.
@@ -69,6 +71,7 @@ def next_step(request: str, tools: Sequence[Tool], calls: Sequence[Call]) -> Ste
         tools: what there is; those that end the work may be among them.
         calls: what was done, in order.
     """
+    request = request[:_LONGEST]
     working = [t for t in tools if not t.ends]
     if not working:
         return Step(None, {}, "There is no tool to call.")

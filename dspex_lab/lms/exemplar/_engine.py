@@ -66,6 +66,8 @@ class ExemplarEngine:
 
     #: It imitates a provider: calls cost nothing and counts of tokens are computed, not billed.
     simulated = True
+    #: It answers in this process and cannot ail: no breaker, retries or limit stand around it (``_gateway.py``).
+    in_process = True
     #: What DSPy's adapters may ask of it natively.
     supports_function_calling = True
     supports_response_schema = True
@@ -101,6 +103,7 @@ class AsyncExemplarEngine:
     """The async half of :class:`ExemplarEngine`; same argument, same answers."""
 
     simulated = True
+    in_process = True
     supports_function_calling = True
     supports_response_schema = True
     supported_params = _PARAMETERS

@@ -18,8 +18,8 @@ from dspex_lab.lms.exemplar._similarity import content_words
 #: The line above the words of labels.
 HEADING = "Words that speak for each answer:"
 _LINE = re.compile(r"^(\S.{0,79}?): ((?:[^\s,:]+)(?:, [^\s,:]+)*)\s*$")
-#: A label has at most this many words and characters.
-_LABEL_WORDS, _LABEL_CHARACTERS = 5, 60
+#: A label has at most this many words, one that is seen only once this many, and this many characters.
+_LABEL_WORDS, _ONCE_WORDS, _LABEL_CHARACTERS = 5, 2, 60
 _LABEL_LINE = 80
 
 #: Words by label, each with how much it counts.
@@ -34,8 +34,9 @@ def labels_of(records: Sequence[Record]) -> list[tuple[str, Record]]:
         text = record.text.lower()
         for value in record.right.values():
             plain = value.strip()
-            short = 0 < len(plain) <= _LABEL_CHARACTERS and len(plain.split()) <= _LABEL_WORDS and "\n" not in plain
-            if short and (values[value] > 1 or plain.lower() not in text):
+            again = values[value] > 1
+            short = 0 < len(plain.split()) <= (_LABEL_WORDS if again else _ONCE_WORDS)
+            if short and len(plain) <= _LABEL_CHARACTERS and "\n" not in plain and (again or plain.lower() not in text):
                 found.append((plain, record))
     return found
 

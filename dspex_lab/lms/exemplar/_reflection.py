@@ -42,7 +42,7 @@ from dspex_lab.lms.exemplar._verdict import demands
 _SIZES = (24, 16, 32, 12, 8)
 _DEMANDS = 4
 _ATTEMPT = re.compile(r"^(Instruction|Prefix|Resulting Score) #(\d+): ?(.*)$", re.DOTALL)
-_HISTORY = re.compile(r"(.*?) \| Score: (-?\d+(?:\.\d+)?)\s*(?:\n\n|\Z)", re.DOTALL)
+_SCORED = re.compile(r" \| Score: (-?\d+(?:\.\d+)?)\s*(?:\n\n|\Z)")
 _MODULE = re.compile(r"\w+\((.*?)\) -> (.*)")
 _LIMIT = re.compile(r"(\d[\d,]*)\s*(?:unicode )?(characters|words)", re.IGNORECASE)
 _MANNERS = (
@@ -140,13 +140,14 @@ def _outputs_of(module: str) -> list[str]:
 def _attempts(inputs: Mapping[str, str]) -> list[Attempt]:
     """Return the attempts that COPRO or MIPROv2 shows with their scores."""
     if "previous_instructions" in inputs:
-        return [Attempt(text.strip(), float(score)) for text, score in _HISTORY.findall(inputs["previous_instructions"])]
-    parts: dict[str, dict[str, str]] = {}
+        *parts, _ = _SCORED.split(inputs["previous_instructions"])
+        return [Attempt(text.strip(), float(score)) for text, score in zip(parts[::2], parts[1::2], strict=True)]
+    tried: dict[str, dict[str, str]] = {}
     for item in listed(inputs.get("attempted_instructions", "")) or ():
         if match := _ATTEMPT.match(item):
-            parts.setdefault(match.group(2), {})[match.group(1)] = match.group(3)
+            tried.setdefault(match.group(2), {})[match.group(1)] = match.group(3)
     found = []
-    for part in parts.values():
+    for part in tried.values():
         try:
             found.append(Attempt(part["Instruction"], float(part["Resulting Score"])))
         except (KeyError, ValueError):
@@ -202,8 +203,8 @@ def _demanded(records: Sequence[Record], body: str) -> list[str]:
     found: Counter[str] = Counter()
     for record in records:
         values = [*record.right.values(), *record.given.values()]
-        found.update(dict.fromkeys(demands(record.feedback, values)))
-    lines = [_general(sentence) for sentence, _ in found.most_common(_DEMANDS)]
+        found.update(set(demands(record.feedback, values)))
+    lines = [_general(sentence) for sentence, _ in sorted(found.items(), key=lambda one: (-one[1], one[0]))[:_DEMANDS]]
     length = usual_length(records)
     if length is not None and not any("at most" in line for line in lines):
         lines.append(f"Answer in at most {length} words.")
@@ -299,7 +300,7 @@ def _conditions(code: str) -> list[str]:
     """Return the conditions that a reward's code puts, one in a line; those that lead to a reward of nothing reversed."""
     found = []
     lines = [re.sub(r"^def \w+\(.*?\)(?: -> [^:]+)?:", "", line.strip()).strip() for line in code.splitlines()]
-    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+    for line, after in zip(lines, [*lines[1:], ""], strict=False):
         said = re.sub(r"^(?:return|if|elif|assert)\b|\s+#.*$", "", line).strip()
         said, _, then = said.partition(": ")
         said = said.removesuffix(":").strip()

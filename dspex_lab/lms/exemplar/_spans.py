@@ -15,7 +15,7 @@ _AMOUNT = r"\d+(?:[.,]\d{3})*(?:[.,]\d+)?"
 
 #: The form of each kind of span; the order is that in which a value is recognised.
 KINDS: dict[str, re.Pattern[str]] = {
-    "email": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    "email": re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     "url": re.compile(r"(?:https?://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]"),
     "date": re.compile(
         r"\b(?:\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
@@ -30,7 +30,7 @@ KINDS: dict[str, re.Pattern[str]] = {
     ),
     "percent": re.compile(rf"{_AMOUNT}\s?(?:%|percent\b)", re.IGNORECASE),
     "phone": re.compile(r"(?<![\w-])\+?\(?\d{2,4}\)?(?:[\s./-]?\d{2,4}){2,4}(?![\w-])"),
-    "code": re.compile(r"#\w[\w-]*|\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\b"),
+    "code": re.compile(r"#\w[\w-]*|\b(?=[\w-]{0,80}\d)(?=[\w-]{0,80}[A-Za-z])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\b"),
     "number": re.compile(rf"(?<![\w.])(?<!\w-)[-+]?{_AMOUNT}(?!\w)"),
     "quoted": re.compile(r"[\"“«]([^\"”»\n]+)[\"”»]"),
     "name": re.compile(r"\b[A-Z][\w'’&-]*(?:\s+(?:(?:of|de|van|von|da|la|le)\s+)?[A-Z][\w'’&-]*)*"),

@@ -12,7 +12,7 @@ _VALUE = (
 _NOUN = r"(?:(?:answer|label|output|value|class|category|result|response|one|prediction|choice|queue|code|intent)s?\b)"
 _CUE = re.compile(
     rf"(?:\b(?:expected|correct|right|true|gold|golden|actual|target|desired|reference|ground[- ]truth)\b"
-    rf"(?:\s+(?:{_NOUN}|\w+(?=\s*(?:is|was|:|=|should)))){{0,2}}(?:\s+for (?:this|it|that)\b[\w ]{{0,20}}?)?"
+    rf"(?:\s+(?:{_NOUN}|\w+(?=\s*(?:is|was|:|=|should|for\b)))){{0,2}}(?:\s+for (?:this|it|that)\b[\w ]{{0,20}}?)?"
     rf"\s*(?:\b(?:is|was|were|would be|would have been|should be|should have been)\b|:|=)?\s*:?\s*"
     rf"|\b(?:should|must|ought to|needed to)\s+(?:have\s+been|be|have said|say)\s+"
     rf"|\b(?:answer|reply|choose|pick|use|predict|return|say)\s+(?=['\"`“*])"

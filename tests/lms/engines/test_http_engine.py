@@ -411,6 +411,28 @@ def test_an_error_that_is_kept_keeps_no_place_in_the_pool(fault: Fault) -> None:
         assert server.idle()
 
 
+def test_a_connection_that_was_idle_for_long_is_not_trusted() -> None:
+    def age(transport: Any) -> None:
+        [[connection]] = transport._pool._idle.values()
+        connection.usable_until -= 10
+
+    async def three(engine: AsyncHttpEngine) -> None:
+        for _ in range(2):
+            await engine.complete(ask())
+        age(engine.chat().transport)
+        await engine.complete(ask())
+
+    with FaultyServer("Yes") as server:
+        engine = HttpEngine(server.url)
+        for _ in range(2):
+            engine.complete(ask())
+        age(engine.chat().transport)
+        engine.complete(ask())
+        assert server.counts.connections == 2
+        asyncio.run(three(engine.asynchronous()))
+        assert server.counts.connections == 4
+
+
 def test_pools_of_closed_loops_are_let_go() -> None:
     with FaultyServer("Yes") as server:
         engine = AsyncHttpEngine(server.url)

@@ -502,6 +502,34 @@ def test_a_schema_that_cannot_be_held_to_is_refused(engine: LocalEngine) -> None
         engine.complete(structured({"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}, "required": ["a"]}))
 
 
+def test_a_grammar_says_which_tokens_may_come(engine: LocalEngine) -> None:
+    pytest.importorskip("llguidance", reason="answers are held to a schema by llguidance (extra neural)")
+    tokenizer = engine.load().tokenizer
+    size = len(tokenizer)
+    made = grammars.grammar_tokenizer(tokenizer, size)
+    grammar = grammars.Grammar(made, {"const": True})
+    # More logits than tokens, as models with a rounded vocabulary give: the rest may not come.
+    masked = grammar.mask(torch.zeros(size + 3))
+    allowed = [tokenizer.decode([n]) for n in range(size + 3) if masked[n] == 0]
+    assert allowed
+    assert all("true".startswith(text) for text in allowed)
+    with pytest.raises(GarbledAnswer, match="left its JSON schema"):
+        grammar.take(tokenizer("false")["input_ids"][0])
+    with pytest.raises(GarbledAnswer):
+        grammar.mask(torch.zeros(size))
+    assert grammars.grammar_tokenizer(object(), size) is None
+
+
+def test_a_row_that_cannot_be_gone_on_with_fails_alone(engine: LocalEngine) -> None:
+    from dspex_lab.lms.engines._local_rows import Choosing
+
+    row = engine.load().row(engine._job(structured(), print, streams=False))
+    row._grammar._matcher.consume_token(0)  # it has left its schema
+    forced = Choosing([row])(None, torch.zeros(1, len(engine.load().tokenizer)))
+    assert (forced == 0).sum() == 1
+    assert isinstance(row.problem, GarbledAnswer)
+
+
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dspex_lab as dx
-from dspex_lab import native
 from dspex_lab.lms import asking_again, make_lm
 from dspex_lab.lms.exemplar._constraints import NONE, Constraints, constraints_in, merged
 from dspex_lab.lms.exemplar._fitting import fitted_list, fitted_number, fitted_text, open_options
 from dspex_lab.lms.exemplar._prompt import split_feedback
+from dspex_lab.native import _validators as validators
 
 TEXT = "The delivery came much too late for the party. We were all very angry. Order A-17 is still missing."
 
@@ -250,8 +250,10 @@ def test_instructions_set_the_form_of_answers() -> None:
 def test_suggestions_of_a_pipeline_are_met_when_asked_again() -> None:
     with dx.Lab(":memory:") as lab:
         lab.use("offline")
-        brief = dx.suggest(dspy.Predict("text -> summary"), native.validators["max_words"](4), attempts=2)
-        condition = dx.assert_(dspy.Predict("text -> summary"), "len(summary) < 30")
+        brief = dx.suggest(dspy.Predict("text -> summary"), validators.max_words(4), attempts=2)
+        condition = dx.assert_(  # noqa: PT009 - a step of a pipeline
+            dspy.Predict("text -> summary"), "len(summary) < 30"
+        )
         for step in (brief, condition):
             result = lab.run(dx.pipeline("brief", summary=step), text=TEXT)
             assert result.status == "complete"
