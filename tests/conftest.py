@@ -32,6 +32,7 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.endswith("_API_KEY") or name.startswith("DSPEX_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DSPY_CACHEDIR", str(tmp_path / "dspy_cache"))
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # nothing is fetched
     monkeypatch.chdir(tmp_path)
 
 

@@ -56,12 +56,16 @@ class Account:
             (fmt.when(row.started), words(row.name, mask), str(row.status), fmt.count(row.tokens), fmt.dollars(row.cost))
             for row in self.runs.itertuples(index=False)
         ]
-        refused = [f"refused: {fmt.count(now.refused)} calls that would have crossed a limit"] if now.refused else []
+        refused = (
+            [f"refused: {fmt.count(now.refused)} call{'' if now.refused == 1 else 's'} that would have crossed a limit"]
+            if now.refused
+            else []
+        )
         return Sheet(
             f"Budget of this Lab: {limited}",
             [
                 *bars(self.ledger),
-                f"spent: {now}",
+                *([f"counted against the limits: {now}"] if now.budget.limited else []),
                 *refused,
                 Table("By model", ("model", "calls", "tokens", "cost"), models, "no model was called yet."),
                 Table("Last runs", ("started", "run", "status", "tokens", "cost"), runs, "none yet."),

@@ -32,6 +32,12 @@ class FilterBar:
         for widget in (self.name, self.status, self.window, self.rows):
             widget.param.watch(lambda _event: changed(), "value")
 
+    def show(self, runs: bool) -> None:
+        """Offer what narrows down runs, or else the window alone."""
+        for widget in (self.name, self.status, self.rows):
+            if widget.visible != runs:
+                widget.visible = runs
+
     @property
     def value(self) -> Filters:
         """What is asked for now."""

@@ -1,4 +1,4 @@
-"""The dashboard: its sections, its filters, and how it stays live."""
+"""The dashboard: its pages with their sections, its filters, and how it stays live."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import panel as pn
 import panel.models.tabulator  # served pages need these models known; pn.extension would publish into a cell
 import panel.models.vega
 
+from dspex_lab.dashboards import _style
 from dspex_lab.dashboards._base import Section, Source
 from dspex_lab.dashboards._detail import Detail
 from dspex_lab.dashboards._empty import Empty
@@ -18,11 +19,12 @@ from dspex_lab.dashboards._errors import Errors
 from dspex_lab.dashboards._filters import FilterBar
 from dspex_lab.dashboards._header import Header
 from dspex_lab.dashboards._live import Ticker
+from dspex_lab.dashboards._models import Models, Now, OverTime, States
+from dspex_lab.dashboards._pages import MODELS, PageBar
 from dspex_lab.dashboards._place import Place
 from dspex_lab.dashboards._running import Running
 from dspex_lab.dashboards._runs import Runs
 from dspex_lab.dashboards._snapshot import Snapshot, take
-from dspex_lab.dashboards._style import PAGE
 from dspex_lab.dashboards._trends import Trends
 
 
@@ -46,16 +48,24 @@ class Dashboard(pn.Column):
         self._lock = threading.Lock()
         self._unsubscribe: Callable[[], None] | None = None
         self._ticker = Ticker(self._tick, refresh)
-        self.filters = FilterBar(self._changed)
+        self.pages, self.filters = PageBar(self._changed), FilterBar(self._changed)
         self.header, self.running, self.trends, self.empty = Header(), Running(), Trends(), Empty()
         self.runs, self.errors, self.detail = Runs(self.choose), Errors(self.choose), Detail()
-        self._sections: tuple[Section, ...] = (
-            *(self.header, self.empty, self.running),
-            *(self.trends, self.runs, self.detail, self.errors),
+        self.now, self.models, self.over_time, self.states = Now(source), Models(), OverTime(), States()
+        of_runs = (self.empty, self.running, self.trends, self.runs, self.detail, self.errors)
+        of_models = (self.now, self.models, self.over_time, self.states)
+        self._sections: tuple[Section, ...] = (self.header, *of_runs, *of_models)
+        self._of_runs, self._of_models = _sheet(of_runs), _sheet(of_models, visible=False)
+        top = pn.FlexBox(self.pages.view, self.filters.view, gap="10px", margin=0, sizing_mode="stretch_width")
+        super().__init__(
+            self.header.view,
+            top,
+            self._of_runs,
+            self._of_models,
+            stylesheets=[_style.PAGE],
+            sizing_mode="stretch_width",
+            margin=0,
         )
-        views = [section.view for section in self._sections]
-        views.insert(1, self.filters.view)
-        super().__init__(*views, stylesheets=[PAGE], sizing_mode="stretch_width", margin=0)
         self.update()
 
     @property
@@ -98,7 +108,7 @@ class Dashboard(pn.Column):
             self.update()
 
     def _take(self) -> Snapshot:
-        return take(self._source, self.filters.value, self._selected)
+        return take(self._source, self.filters.value, self._selected, models=self.pages.value == MODELS)
 
     def _show(self, snapshot: Snapshot) -> None:
         for section in self._sections:
@@ -106,7 +116,13 @@ class Dashboard(pn.Column):
         for part in (self.trends, self.runs, self.errors):
             if part.view.visible == snapshot.empty:
                 part.view.visible = not snapshot.empty
-        self._ticker.beating = self.running.busy
+        models = snapshot.models is not None
+        self.filters.show(not models)
+        for sheet, shown in ((self._of_runs, not models), (self._of_models, models)):
+            if sheet.visible != shown:
+                sheet.visible = shown
+        # How the Lab stands changes without a record in the store.
+        self._ticker.beating = self.now.alive if models else self.running.busy
 
     def _tick(self, changed: bool) -> None:
         """Update, in the ticker's thread."""
@@ -119,7 +135,11 @@ class Dashboard(pn.Column):
         elif changed:
             place.do(partial(self._show, self._take()))
         else:
-            place.do(self.running.beat)
+            place.do(self._beat)
+
+    def _beat(self) -> None:
+        """Let clocks go on, and show how the Lab stands."""
+        (self.now if self._of_models.visible else self.running).beat()
 
     # Panel calls these two for each place where the page is shown and when that place is gone.
 
@@ -156,3 +176,8 @@ class Dashboard(pn.Column):
         another = Dashboard(self._source, refresh=self._refresh)
         self._others = [*(other for other in self._others if other.live), another]
         return another._repr_mimebundle_(include, exclude)
+
+
+def _sheet(sections: tuple[Section, ...], visible: bool = True) -> Any:
+    views = [section.view for section in sections]
+    return pn.Column(*views, visible=visible, stylesheets=[_style.SHEET], sizing_mode="stretch_width", margin=0)

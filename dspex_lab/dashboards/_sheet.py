@@ -19,6 +19,10 @@ LONGEST = 200
 #: Control characters restyle or erase what a terminal shows, and marks of direction turn it round.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere"
+_SHORT = "text-align:left;vertical-align:top;white-space:nowrap"
+
+#: Letters that are kept on one line.
+_ONE_LINE = 20
 
 
 def words(value: object, redact: Redactor | None = None, longest: int = LONGEST) -> str:
@@ -47,15 +51,18 @@ class Table:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in (self.columns, *self.rows)
         ]
-        return [self.title, *(f"  {line}" for line in lines)]
+        return [*([self.title] if self.title else []), *(f"  {line}" for line in lines)]
 
     def html(self) -> str:
         """Return it as HTML."""
-        title = f'<div style="margin-top:8px"><b>{html.escape(self.title)}</b></div>'
+        title = f'<div style="margin-top:8px"><b>{html.escape(self.title)}</b></div>' if self.title else ""
         if not self.rows:
             return f"{title}<div>{html.escape(self.nothing)}</div>" if self.nothing else ""
-        head = "".join(f'<th style="{_CELL}">{html.escape(column)}</th>' for column in self.columns)
-        cells = ("".join(f'<td style="{_CELL}">{html.escape(cell)}</td>' for cell in row) for row in self.rows)
+        head = "".join(f'<th style="{_SHORT}">{html.escape(column)}</th>' for column in self.columns)
+        cells = (
+            "".join(f'<td style="{_SHORT if len(cell) <= _ONE_LINE else _CELL}">{html.escape(cell)}</td>' for cell in row)
+            for row in self.rows
+        )
         body = "".join(f"<tr>{row}</tr>" for row in cells)
         return f'{title}<table class="plain"><tr>{head}</tr>{body}</table>'
 
@@ -100,7 +107,5 @@ class Sheet:
         return f"<div class='mathjax_ignore tex2jax_ignore'>{head}{self.inner_html()}</div>"
 
     def __repr__(self) -> str:
-        lines: Iterable[str] = (
-            line for part in self.parts for line in ([part] if isinstance(part, str) else part.text())
-        )
+        lines: Iterable[str] = (line for part in self.parts for line in ([part] if isinstance(part, str) else part.text()))
         return "\n".join([self.title, *lines])

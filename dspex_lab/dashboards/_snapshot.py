@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dspex_lab.dashboards._base import Source
+from dspex_lab.dashboards._standing import CHANGES, Guarded, Standing, standing
 from dspex_lab.store import run_tree, running
 from dspex_lab.store import views as ask
 
@@ -59,10 +60,22 @@ class Detail:
 
 
 @dataclass(frozen=True)
+class Models:
+    """What the page on models and health shows of a window that begins at ``since`` (naive UTC; None is always)."""
+
+    since: datetime | None
+    models: pd.DataFrame
+    over_time: pd.DataFrame
+    states: pd.DataFrame
+    changes: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that the page shows; frames as the store's typed queries give them, times in naive UTC.
 
-    ``never`` says that nothing has ended yet at any time, under any filter.
+    ``never`` says that nothing has ended yet at any time, under any filter. ``models`` is there where that page is shown, and
+    ``standing`` too if the Lab's models are guarded.
     """
 
     name: str
@@ -78,6 +91,8 @@ class Snapshot:
     errors: pd.DataFrame
     never: bool
     detail: Detail | None = None
+    models: Models | None = None
+    standing: Standing | None = None
 
     @property
     def empty(self) -> bool:
@@ -85,13 +100,14 @@ class Snapshot:
         return not _any(self.totals) and self.running.empty
 
 
-def take(source: Source, filters: Filters, selected: str | None = None) -> Snapshot:
+def take(source: Source, filters: Filters, selected: str | None = None, *, models: bool = False) -> Snapshot:
     """Read a snapshot; blocks for the queries, each bounded by the window and a row limit.
 
     Args:
         source: the Lab.
         filters: what to see.
         selected: the id of the run whose detail is wanted.
+        models: read what the page on models and health shows too.
 
     Raises:
         StoreError: the store is closed, or can no longer be written or read.
@@ -115,6 +131,18 @@ def take(source: Source, filters: Filters, selected: str | None = None) -> Snaps
         errors=ask.recent_errors(store, since=since, name=name, status=status),
         never=not _any(totals) and not _any(ask.run_totals(store).iloc[0]),
         detail=_detail(store, selected),
+        models=_models(store, since, now) if models else None,
+        standing=standing(source, changes=False) if models and isinstance(source, Guarded) else None,
+    )
+
+
+def _models(store: Store, since: datetime | None, now: datetime) -> Models:
+    return Models(
+        since=since,
+        models=ask.model_health(store, since=since),
+        over_time=ask.models_over_time(store, since=since),
+        states=ask.state_spans(store, since=since, now=now),
+        changes=ask.state_changes(store, since=since, limit=CHANGES),
     )
 
 

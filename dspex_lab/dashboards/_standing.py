@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -25,9 +25,22 @@ if TYPE_CHECKING:
 CHANGES = 20
 
 _TARGETS = ("target", "circuit", "failed/calls", "refused", "last error", "retry in", "in use/limit", "waiting", "policy")
+#: What is left out, in words.
+_LEFT_OUT = {
+    "hedging": "hedging",
+    "second_opinions": "second opinions",
+    "retries": "retries but one",
+    "preferred_model": "the preferred model (the cheapest is asked first)",
+    "new_calls": "new calls (only caches answer)",
+}
 STATE_MARKS = {
-    **{"healthy": "✓", "degraded": "◐", "unhealthy": "✗", "unknown": "·"},
-    **{"closed": "✓", "half_open": "◐", "open": "✗"},
+    "healthy": "✓",
+    "degraded": "◐",
+    "unhealthy": "✗",
+    "unknown": "·",
+    "closed": "✓",
+    "half_open": "◐",
+    "open": "✗",
 }
 
 
@@ -72,7 +85,7 @@ class Standing:
     @property
     def load_line(self) -> str:
         """The level of degradation in a line."""
-        off = f"off: {', '.join(each.replace('_', ' ') for each in self.off)}" if self.off else "nothing is left out"
+        off = f"left out: {', '.join(_LEFT_OUT.get(each, each) for each in self.off)}" if self.off else "nothing is left out"
         why = f" ({'set by hand' if self.pinned else words(self.reason)})" if self.pinned or self.off else ""
         return f"degradation: {self.level}{why}; {off}"
 
@@ -86,7 +99,7 @@ class Standing:
         """The targets, by name."""
         mask = Redactor()
         rows = [self._target(status, policy, mask) for status, policy in self.targets]
-        return Table("Models", _TARGETS, rows, "no model was called yet.")
+        return Table("Models", _TARGETS, rows, "no provider was called yet.")
 
     def changes_table(self, title: str = "Last changes of state") -> Table:
         """The last changes, newest first."""
@@ -185,7 +198,11 @@ def policy_line(policy: Policy) -> str:
         "no breaker"
         if breaker is None
         else f"opens at {breaker.threshold:.0%} of {_window(breaker)} (from {breaker.minimum}), for {breaker.cool_down:g} s",
-        "no limit" if places is None else f"{places.least}–{places.most} at once" if places.adaptive else f"{places.limit} at once",
+        "no limit"
+        if places is None
+        else f"{places.least}–{places.most} at once"
+        if places.adaptive
+        else f"{places.limit} at once",
         "" if hedge is None else f"hedge after {hedge.after if isinstance(hedge.after, str) else f'{hedge.after:g} s'}",
         "" if policy.timeout is None else f"timeout {policy.timeout:g} s",
         "" if not policy.patience else f"waits {policy.patience:g} s for a circuit",
@@ -195,11 +212,3 @@ def policy_line(policy: Policy) -> str:
 
 def _window(breaker: Any) -> str:
     return f"{breaker.window:g} {'calls' if breaker.unit == 'calls' else 's'}"
-
-
-def same(one: Standing | None, other: Standing | None) -> bool:
-    """Say whether two standings show the same, whenever they were taken and whatever changed before."""
-    if one is None or other is None:
-        return one is other
-    names = [each.name for each in fields(Standing) if each.name not in ("taken", "changes")]
-    return all(getattr(one, name) == getattr(other, name) for name in names)

@@ -96,6 +96,23 @@ TABLE = (
 """
 )
 
+PAGES = (
+    VARIABLES
+    + """
+.bk-btn-group .bk-btn { background: var(--dx-bg); color: var(--dx-fg); border: 1px solid var(--dx-line); font-size: 13px; }
+.bk-btn-group .bk-btn:hover { background: var(--dx-hover); }
+.bk-btn-group .bk-btn.bk-active { background: var(--dx-chosen); color: var(--dx-fg); box-shadow: none; font-weight: 600; }
+"""
+)
+
+#: A page among others: its sections stand apart as those of the whole do.
+SHEET = (
+    VARIABLES
+    + """
+:host { gap: 12px; }
+"""
+)
+
 FIELD = (
     VARIABLES
     + """

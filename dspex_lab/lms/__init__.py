@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dspex_lab.lms._chain import CACHE
     from dspex_lab.lms._direct import DirectCalls
     from dspex_lab.lms._embed import embed_text, sentence_embedder
+    from dspex_lab.lms._failures import hint_of, lasting, partial_of
     from dspex_lab.lms._feedback import FEEDBACK_KEY, asking_again, current_feedback, install_feedback, with_feedback
     from dspex_lab.lms._gateway import Gateway
     from dspex_lab.lms._judge import LMJudge
@@ -67,11 +68,14 @@ _HOME = {
     "describe": "_make",
     "embed_text": "_embed",
     "from_portable": "_portable",
+    "hint_of": "_failures",
     "install": "_recording",
     "install_feedback": "_feedback",
     "is_listed": "_providers",
     "is_simulated": "_make",
+    "lasting": "_failures",
     "make_lm": "_make",
+    "partial_of": "_failures",
     "portable": "_portable",
     "price_of": "_prices",
     "register_engine": "_portable",
@@ -114,13 +118,16 @@ __all__ = [
     "describe",
     "embed_text",
     "from_portable",
+    "hint_of",
     "install",
     "install_feedback",
     "is_autologging",
     "is_listed",
     "is_simulated",
+    "lasting",
     "make_lm",
     "mcp_tools",
+    "partial_of",
     "portable",
     "price_of",
     "register_engine",

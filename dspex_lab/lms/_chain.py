@@ -35,12 +35,20 @@ class Chain:
     Args:
         lm: the model that was called; ``args`` and ``kwargs`` are those of the call.
         order: the models in the order in which they are asked; ``"cache"`` among them.
+        recorded: records the call in its block (:func:`~dspex_lab.lms._recording.recorded`).
     """
 
     def __init__(
-        self, lm: Any, order: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any], recorder: Recorder
+        self,
+        lm: Any,
+        order: tuple[Any, ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        recorder: Recorder,
+        recorded: Callable[..., Any],
     ) -> None:
         self._lm, self._order, self._args, self._kwargs, self._recorder = lm, order, args, kwargs, recorder
+        self._recorded = recorded
 
     def ask(self, one: Callable[..., Any]) -> Any:
         """Return what the first of the models that can answers by ``one(lm, args, kwargs, instead_of=…)``."""
@@ -106,8 +114,13 @@ class Chain:
                 call = execution.prepare(lm, prompt, messages, {**kwargs, "cache": True}, asynchronous=asynchronous)
                 call.legacy.pop("rollout_id", None)
                 found = execution._cached(lm, call, asynchronous)
-                if found is not None:
-                    return execution.finalize(lm, call, found)
+                if found is None:
+                    continue
+                with self._recorded(lm, self._args, self._kwargs, instead_of=self._lm) as asked:
+                    answer = execution.finalize(lm, call, found)
+                    if asked is not None and asked.live is not None:
+                        asked.live.finish(answer)
+                    return answer
         raise LMError("No model gave an answer to this prompt before that is still in DSPy's cache.", engine=CACHE)
 
     def _taken(self, answer: Answer[Any]) -> Any:

@@ -41,11 +41,25 @@ def ailing(error: BaseException) -> bool:
     return _hindered(error) or isinstance(error, lm15.StreamAssemblyError | LMStreamAssemblyError)
 
 
-def named(error: TimeoutError, target: str) -> Exception:
+def lasting(error: BaseException) -> bool:
+    """Say whether a provider will answer so until somebody does something about it: a spent quota, which comes as a 429."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        if type(each).__name__ in ("LMBillingError", "BillingError"):
+            return True
+        each = each.__cause__
+    return False
+
+
+def named(error: TimeoutError, target: str) -> BaseException:
     """Return a timeout as DSPy's engines name it."""
     from dspy import lm15
 
-    return error if isinstance(error, lm15.LM15Error) else lm15.TimeoutError(str(error) or f"{target!r} did not answer in time.")
+    if isinstance(error, lm15.LM15Error):
+        return error
+    return lm15.TimeoutError(str(error) or f"{target!r} did not answer in time.")
 
 
 def partial_of(error: BaseException | None) -> Any:

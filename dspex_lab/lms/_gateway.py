@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dspex_lab.errors import BulkheadFull
+from dspex_lab.errors import BulkheadFull, ConfigurationError
 from dspex_lab.events import Event, Record
 from dspex_lab.lms._asking import Asking, asking
 from dspex_lab.lms._capabilities import address_of, at
@@ -111,6 +111,50 @@ class Gateway:
     def tape(self, tape: Tape | None) -> None:
         self._tape = tape
 
+    def terms_of(self, lm: Any, lent: Callable[[Any], Any]) -> dict[str, Any]:
+        """Return what :meth:`take` needs to let the calls of ``lm`` pass in another process as they do here.
+
+        Args:
+            lent: makes a model travel; :func:`~dspex_lab.lms.portable`.
+
+        Raises:
+            ConfigurationError: a tape answers what is on it and asks for the rest, which only this process can do.
+        """
+        terms: dict[str, Any] = {"fallbacks": [other if other == CACHE else lent(other) for other in self.fallbacks(lm)]}
+        if self._own_policy or target_of(lm) in self._policed:
+            terms["policy"] = self.guards.policy_of(target_of(lm))
+        tape = self.tape
+        if tape is not None and tape.mode not in ("record", "replay"):
+            raise ConfigurationError(
+                f"A tape in the mode {tape.mode!r} does not reach the workers of a pool.",
+                key="mode",
+                expected="'record' or 'replay'",
+                actual=tape.mode,
+                hint="Run the step without pool=, or record anew.",
+            )
+        if tape is not None:
+            terms["tape"] = {"path": tape.path if tape.mode == "replay" else None, "mode": tape.mode}
+            terms["tape"] |= {"exact": tape.exact, "speed": tape.speed}
+        return terms
+
+    def take(self, lm: Any, terms: dict[str, Any], made: Callable[[Any], Any]) -> Tape | None:
+        """Let the calls of ``lm`` pass as in the process that :meth:`terms_of` was asked in; return the tape, if any.
+
+        Args:
+            made: makes a model that has travelled.
+        """
+        self.use_fallbacks(lm, [other if other == CACHE else made(other) for other in terms["fallbacks"]])
+        policy = terms.get("policy")
+        if policy is not None and self.guards.policy_of(target_of(lm)) != policy:
+            self.use_policy(policy, lm)
+        asked = terms.get("tape")
+        kept = self.tape
+        if asked is None:
+            self.tape = None
+        elif asked["mode"] == "record" or kept is None or (kept.path, kept.exact, kept.speed) != _like(asked):
+            self.tape = Tape(asked["path"], asked["mode"], exact=asked["exact"], speed=asked["speed"])
+        return self.tape
+
     def replays(self) -> bool:
         """Say whether no provider is called, because a tape answers every call."""
         tape = self.tape
@@ -129,7 +173,7 @@ class Gateway:
         return (*models, *(o for o in others if o == CACHE))
 
     def guard(self, lm: Any) -> Guard:
-        """Return what stands around the calls of ``lm``; where no policy was set, it is asked as often as the LM itself says."""
+        """Return what stands around the calls of ``lm``; without a policy of the user's it is asked as often as it says."""
         target = target_of(lm)
         guard = self.guards.of(target, provider_of(lm))
         retries, policy = getattr(lm, "num_retries", _DSPY_RETRIES), guard.policy
@@ -205,6 +249,10 @@ class Gateway:
             return
         recorder = call.recorder
         recorder.emit(Event(name, change.time, recorder.run_id, recorder.span_id, recorder.step, change.as_data()))
+
+
+def _like(tape: dict[str, Any]) -> tuple[Any, ...]:
+    return tape["path"], tape["exact"], tape["speed"]
 
 
 def _list_price(lm: Any) -> float:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex_lab.errors import ConfigurationError, LMError
+from dspex_lab.lms._asking import current_recorder
 from dspex_lab.lms._make import describe, make_lm
 from dspex_lab.lms._portable import from_portable, portable
 from dspex_lab.native.metrics import Verdict
@@ -47,7 +48,7 @@ class LMJudge:
             1 to 10, Liu et al. 2023 use 1 to 5).
         attempts: how often it asks where no grade can be read.
         both_orders: ask twice, with the reference before and behind the answer, and take the mean: order sways judges (Zheng et
-            al. 2023, section 3.3, "position bias"). Costs two calls.
+            al. 2023, section 3.3, "position bias"). Costs two calls; under load (``second_opinions``) it asks once.
 
     Sources: Zheng et al. 2023, "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena" (single-answer and reference-guided
     grading); Liu et al. 2023, "G-Eval" (rubric, reason before grade). It asks through DSPy's chat format, so that its calls are
@@ -99,7 +100,7 @@ class LMJudge:
         given = {name: text for name, text in texts.items() if text is not None}
         mark = _mark(given)
         inputs = {"rubric": rubric, **{name: f"<<<{mark}\n{_tame(text)}\n{mark}>>>" for name, text in given.items()}}
-        orders = (False, True) if self.both_orders and reference is not None else (False,)
+        orders = (False, True) if self.both_orders and reference is not None and _may_ask_twice() else (False,)
         verdicts = [self._ask(lm, inputs, answer_first) for answer_first in orders]
         reasons = dict.fromkeys(v.reason for v in verdicts)
         return Verdict(sum(v.score for v in verdicts) / len(verdicts), " ".join(reasons))
@@ -137,6 +138,17 @@ class LMJudge:
             engine=describe(lm),
             hint="Take a stronger model as the judge, or a plainer rubric.",
         )
+
+
+def _may_ask_twice() -> bool:
+    """Say whether the load allows a second opinion; where it does not, the step that asks learns of it."""
+    recorder = current_recorder()
+    gateway = None if recorder is None else recorder.terms.gateway
+    if recorder is None or gateway is None or gateway.degradation.allows("second_opinions"):
+        return True
+    if (degrade := getattr(recorder.context, "degrade", None)) is not None:
+        degrade(recorder.span_id, "the judge was asked in one order only, not in both at the present load")
+    return False
 
 
 def read_grade(text: str, low: int, high: int) -> float | None:

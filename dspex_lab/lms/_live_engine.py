@@ -207,7 +207,7 @@ def _broken_off(error: Exception, accumulated: Any) -> Exception:
     if not isinstance(error, ProviderError | StreamAssemblyError):
         words = f"{type(error).__name__}: {error}"
         return StreamAssemblyError(f"The answer broke off: {words}", partial=partial, provider=getattr(error, "provider", None))
-    error.partial = partial  # type: ignore[union-attr]
+    error.partial = partial
     return error
 
 

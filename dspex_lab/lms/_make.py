@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ def make_lm(spec: str | dspy.BaseLM, *, check: bool = True, **options: Any) -> d
         return _own(name, options)
     if check:
         check_model(name, options)
+    # Else DSPy fetches a newer table of prices from the network when the first call ends, and warns where there is none.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
     if is_local(options.get("api_base") or options.get("base_url")) and not options.get("api_key"):
         # Servers on this machine take any key, and clients refuse to send none.
         options["api_key"] = "local"

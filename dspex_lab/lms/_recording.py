@@ -19,6 +19,7 @@ from dspex_lab.errors import BudgetExceeded, DspexError
 from dspex_lab.events import Event, LMCall
 from dspex_lab.lms._asking import Asking, Recorder, asking, current_recorder
 from dspex_lab.lms._chain import Chain
+from dspex_lab.lms._failures import partial_of
 from dspex_lab.lms._feedback import install_feedback
 from dspex_lab.lms._gateway import install_gateway
 from dspex_lab.lms._make import describe, is_simulated
@@ -73,6 +74,18 @@ def _record(call: Asking, started: float, seconds: float, error: str | None) -> 
         recorder.emit(Event("cache.hit" if hit else "cache.miss", *about))
 
 
+def _unanswered(args: tuple[Any, ...], kwargs: dict[str, Any], partial: Any) -> dict[str, Any]:
+    """Return of a call that failed what DSPy's history has of others: what was asked, and what had come of an answer."""
+    entry: dict[str, Any] = {"messages": kwargs.get("messages") or (args[1] if len(args) > 1 else None)}
+    prompt = kwargs.get("prompt") or (args[0] if args else None)
+    entry["prompt"] = prompt if isinstance(prompt, str) else None
+    if partial is not None:
+        usage = partial.usage
+        entry["outputs"] = [partial.text]
+        entry["usage"] = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+    return entry
+
+
 def _asks_again() -> bool:
     """Say whether the adapter that calls has asked for this answer before: it could not read that one, and now wants JSON."""
     from dspy.clients.call_context import _adapter_calls
@@ -115,12 +128,13 @@ def recorded(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, instead_
         own = problem if isinstance(problem, DspexError) else problem.__cause__
         refused = isinstance(own, BudgetExceeded) and not call.attempts
         error = f"{type(own if isinstance(own, DspexError) else problem).__name__}: {problem}"
+        if call.entry is None:
+            call.entry = _unanswered(args, kwargs, partial_of(problem))
         if own is not problem and isinstance(own, DspexError):
             raise own from own.__cause__
         raise
     finally:
         asking.reset(token)
-        call.ended = True
         if not refused:
             _record(call, started, time.perf_counter() - clock, error)
 
@@ -159,7 +173,7 @@ def install() -> None:
                 kwargs["cache"] = False
             gateway = recorder.terms.gateway
             order = (self,) if gateway is None else gateway.order(self)
-            return one(self, args, kwargs) if len(order) == 1 else Chain(self, order, args, kwargs, recorder).ask(one)
+            return one(self, args, kwargs) if len(order) == 1 else Chain(self, order, args, kwargs, recorder, recorded).ask(one)
 
         @functools.wraps(acall)
         async def recorded_acall(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -170,9 +184,9 @@ def install() -> None:
                 kwargs["cache"] = False
             gateway = recorder.terms.gateway
             order = (self,) if gateway is None else gateway.order(self)
-            return await (
-                aone(self, args, kwargs) if len(order) == 1 else Chain(self, order, args, kwargs, recorder).aask(aone)
-            )
+            if len(order) == 1:
+                return await aone(self, args, kwargs)
+            return await Chain(self, order, args, kwargs, recorder, recorded).aask(aone)
 
         @functools.wraps(update_history)
         def recorded_update_history(self: Any, entry: dict[str, Any]) -> Any:

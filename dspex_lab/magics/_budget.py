@@ -11,8 +11,8 @@ from dspex_lab.magics._base import Call, Command
 def run(call: Call) -> Any:
     """Show limits, what is spent and held, by model and by the last runs; with limits, set them; with off, take them away.
 
-    A limit holds from the next call on and counts what is spent already: a call that would cross it is refused before it is
-    made. Limits of a single run are given with %dspex run … --budget.
+    A limit holds from the next run on and counts from then; another limit in its place counts on. A call that would cross one
+    is refused before it is made. Limits of a single run are given with %dspex run … --budget.
     """
     from dspex_lab.dashboards import account
 

@@ -41,7 +41,7 @@ def _reset(call: Call, target: str) -> None:
     for each in chosen:
         _breaker(lab, each).close()
     lab.health.check("models")
-    print("\n".join(f"{each}: its circuit is closed" for each in chosen) or "No model was called yet: no circuit is open.")
+    print("\n".join(f"{each}: its circuit is closed" for each in chosen) or "No provider was called yet: no circuit is open.")
 
 
 def _open(call: Call, target: str) -> None:
@@ -54,11 +54,12 @@ def _open(call: Call, target: str) -> None:
 def _level(call: Call, word: str) -> None:
     degradation = call.lab.gateway.degradation
     if not word:
-        raise ConfigurationError("Which level?", key="level", hint=f"There are {', '.join(_levels())}; auto follows the load.").at(
-            call.line, 1, len(call.line)
-        )
+        raise ConfigurationError(
+            "Which level?", key="level", hint=f"There are {', '.join(_levels())}; auto follows the load."
+        ).at(call.line, 1, len(call.line))
     if word == _AUTO:
         degradation.unpin()
+        call.lab.health.check("load")
         print(f"degradation: {degradation.level}, as the load says")
         return
     try:
@@ -80,9 +81,14 @@ def _known(call: Call, target: str) -> str:
     if target in known:
         return target
     if target and target in lab.lms:
-        return str(lab.gateway.guard(lab.lms[target]).target)
+        lm = lab.lms[target]
+        if getattr(getattr(lm, "_engine_spec", None), "in_process", False) is True:
+            raise ConfigurationError(
+                f"{target!r} answers in this process: nothing stands around its calls.", key="target", actual=target
+            ).at(call.line, 1, call.line.rfind(target) + 1)
+        return str(lab.gateway.guard(lm).target)
     near = did_you_mean(target, [*known, *(c.name for c in lab.lms)])
-    hint = f"Called so far: {', '.join(known)}." if known else "No model was called yet."
+    hint = f"Called so far: {', '.join(known)}." if known else "No provider was called yet."
     message = f"No call went to {target!r}.{near}" if target else "Which target?"
     raise ConfigurationError(message, key="target", actual=target, hint=hint).at(
         call.line, 1, max(call.line.rfind(target), 0) + 1

@@ -33,16 +33,16 @@ def run(call: Call) -> Any:
     into = line.flags.get("into")
     if into is not None and not into.isidentifier():
         raise ConfigurationError(f"{into!r} is no name of a variable.", key="into").at(line.text, 1, line.text.find(into) + 1)
-    how = _how(line)
+    how, run_options = _how(line), options(line)
     plan: Any = None
 
     def check() -> None:
         nonlocal plan
-        plan = lab.plan_map(target, _data(call, line.words[1]), options=options(line), **how)
+        plan = lab.plan_map(target, _data(call, line.words[1]), options=run_options, **how)
 
     try:
         pointed(line, check)
-        with plan, watched(lab, target, rows=plan.left, kind="map"):
+        with plan, watched(lab, target, rows=plan.left, kind="map", budget=run_options.budget):
             try:
                 made = plan.run(progress=False)
             except KeyboardInterrupt:

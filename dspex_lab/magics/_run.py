@@ -58,7 +58,7 @@ def run(call: Call) -> Any:
     values = line.values(call.shell.user_ns)
     how = options(line)
     pointed(line, lambda: lab.accept(target, values))
-    with watched(lab, target):
+    with watched(lab, target, budget=how.budget):
         try:
             result = lab.run(target, values, options=how)
         except KeyboardInterrupt:

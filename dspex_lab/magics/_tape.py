@@ -32,8 +32,10 @@ def told(tape: Any) -> str:
     does = {"record": "records on", "replay": "answers from", "fill": "answers from, and records what is missing on,"}
     parts = [f"{does[tape.mode]} {tape.path}", f"{tape.recorded:,} recorded", f"{tape.replayed:,} replayed"]
     if tape.mode != "record":
-        parts.insert(1, f"{len(tape):,} calls on it{', each given once' if tape.exact else ''}")
-    parts += [f"{number:,} {what}" for number, what in ((tape.missed, "not found"), (tape.lost, "could not be written")) if number]
+        parts.insert(1, f"{len(tape):,} call{'' if len(tape) == 1 else 's'} on it{', each given once' if tape.exact else ''}")
+    parts += [
+        f"{number:,} {what}" for number, what in ((tape.missed, "not found"), (tape.lost, "could not be written")) if number
+    ]
     if tape.cut:
         parts.append(f"its last line was cut off ({tape.cut:,} bytes) and is left out")
     return ", ".join(parts)

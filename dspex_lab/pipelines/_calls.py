@@ -10,7 +10,7 @@ from typing import Any
 
 from dspex_lab.errors import PipelineError, PoolError
 from dspex_lab.events import new_id
-from dspex_lab.lms import current_feedback, is_simulated
+from dspex_lab.lms import current_feedback, is_simulated, portable
 from dspex_lab.pipelines._context import RunContext
 from dspex_lab.pipelines._fields import Shape, checked, split_result
 from dspex_lab.pipelines._modules import Facts, facts_of, module_contract
@@ -176,6 +176,8 @@ class Calls:
         trace = active_trace() if module else None
         lm = travelling_lm(context, module, self.lm)
         ledger = context.terms.ledger if lm else None
+        gateway = context.terms.gateway if lm else None
+        terms = None if gateway is None else gateway.terms_of(context.chosen(self.lm), portable)
         # Others may go out before this one is back: each gets half of what is left.
         loan = None if ledger is None else ledger.lend(0.5)
         errand = Errand(
@@ -189,6 +191,8 @@ class Calls:
             current_feedback(),
             context.terms.fresh,
             is_retrying(),
+            terms,
+            context.owner,
         )
         tags = {"run_id": context.run_id, "span_id": self.span_id, "step": self.name}
         limit = context.remaining(self.item.timeout)
@@ -207,6 +211,10 @@ class Calls:
         self.worker = f"{name}, pid {reply.pid}"
         for record in reply.records:
             context.emit(record)
+        if reply.note is not None:
+            context.degrade(self.span_id, reply.note)
+        if reply.taped and gateway is not None and gateway.tape is not None:
+            gateway.tape.extend(reply.taped)
         if trace is not None:
             own = dict(target.named_predictors())
             trace.extend((own[predictor], given, made) for predictor, given, made in reply.trace if predictor in own)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 from dspex_lab.errors import PipelineError
+from dspex_lab.lms import lasting, partial_of
 from dspex_lab.pipelines._calls import Calls
 from dspex_lab.pipelines._context import RunContext
 from dspex_lab.pipelines._fields import constant_outputs
@@ -16,6 +17,7 @@ from dspex_lab.pipelines._modules import facts_of
 from dspex_lab.pipelines._result import StepOutcome, describe
 from dspex_lab.pipelines._step import Step, step_shape
 from dspex_lab.pipelines._telling import show_end, show_start, tell_end, tell_error, tell_start
+from dspex_lab.resilience import Retry, retry, retryable
 
 T = TypeVar("T")
 
@@ -55,6 +57,9 @@ class StepRun(Calls):
         if not _ends_the_run(problem, self.context):
             status, error, outputs = "failed", problem, {f: v for f, v in self.kept.items() if f in self.shape.outputs}
             tell_error(self, problem)
+            partial = partial_of(problem)
+            if partial is not None:
+                self.degraded = f"what had come of the answer when it broke off: {partial.text!r}"
             try:
                 if self.item.on_error == "fallback":
                     status, found, error = await self._fall_back(inputs, problem)
@@ -153,8 +158,6 @@ class StepRun(Calls):
         if not self.item.retries:
             return await self._limited(inputs)
 
-        from dspex_lab.resilience import Retry, retry
-
         async def one(attempt: int) -> Mapping[str, Any]:
             self.attempt, self.degraded, self.parts, self.kept = attempt, None, {}, {}
             if attempt > 1:
@@ -164,8 +167,14 @@ class StepRun(Calls):
         def told(attempt: int, wait: float, error: BaseException) -> None:
             self.event("step.retry", attempt=attempt, wait=wait, error=describe(error))
 
-        policy = Retry(attempts=self.item.retries + 1)
-        return await retry(one, policy, deadline=self.context.deadline, told=told)
+        spared = self.item.retries > 1 and not self.context.allows("retries")
+        policy = Retry(attempts=2 if spared else self.item.retries + 1, on=_may_pass)
+        try:
+            return await retry(one, policy, deadline=self.context.deadline, told=told)
+        except Exception as error:
+            if spared and self.attempt == 2 and _may_pass(error):
+                self.degraded = "tried twice, not again at the present load"
+            raise
 
     async def _limited(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         limit = self.context.remaining(self.item.timeout)
@@ -227,6 +236,11 @@ class StepRun(Calls):
                 raise
             error.__cause__ = problem
             return "failed", {}, error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Say whether a step is tried again where it failed so."""
+    return retryable(error) and not lasting(error)
 
 
 def _ends_the_run(problem: BaseException, context: RunContext) -> bool:

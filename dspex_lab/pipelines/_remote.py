@@ -27,7 +27,8 @@ class Errand:
     """The surroundings of one execution: the ids its records carry, the model (without its secret) and adapter it uses.
 
     ``allowance`` is what it may spend (``Loan.data``), None for no limit; ``trace`` asks for the trace of its predictors;
-    ``feedback`` says what was wrong with the last try; ``fresh`` that no cache answers; ``once`` that who sent it tries again.
+    ``feedback`` says what was wrong with the last try; ``fresh`` that no cache answers; ``once`` that who sent it tries again;
+    ``terms`` is how its calls pass (``Gateway.terms_of``), and ``owner`` the Lab it comes from.
     """
 
     run_id: str
@@ -40,13 +41,15 @@ class Errand:
     feedback: str | None = None
     fresh: bool = False
     once: bool = False
+    terms: dict[str, Any] | None = None
+    owner: str = ""
 
 
 @dataclass(slots=True)
 class Reply:
     """What came of it: the value, or the error, and in either case the records told on the way.
 
-    ``spent`` is what its ledger says was spent, where it had one;
+    ``spent`` is what its ledger says was spent, where it had one; ``taped`` what was recorded; ``note`` what the answer lacks;
     ``trace`` holds, for each predictor that ran, its name in the module, its inputs and its prediction.
     """
 
@@ -55,6 +58,8 @@ class Reply:
     error: BaseException | None = None
     records: list[Record] = field(default_factory=list)
     spent: Any = None
+    taped: list[str] = field(default_factory=list)
+    note: str | None = None
     trace: list[tuple[str, dict[str, Any], Any]] = field(default_factory=list)
 
 
@@ -86,18 +91,18 @@ class RemoteTarget:
             if name in self.lms:
                 module.lm = from_portable(self.lms[name])
         ledger = None if errand.allowance is None else Ledger.from_allowance(errand.allowance)
-        terms = Terms(_gateway(), ledger, None, errand.fresh)
-        recorder = Recorder(reply.records.append, errand.run_id, errand.span_id, errand.step, terms)
-        settings: dict[str, Any] = {
-            "lm": from_portable(errand.lm),
-            "adapter": errand.adapter,
-            CONTEXT_KEY: recorder,
-            "trace": [],
-        }
+        lm, gateway = from_portable(errand.lm), _gateway(errand.owner)
+        tape = None if errand.terms is None else gateway.take(lm, errand.terms, from_portable)
+        terms = Terms(gateway, ledger, None, errand.fresh)
+        recorder = Recorder(
+            reply.records.append, errand.run_id, errand.span_id, errand.step, terms, lm, _Here(reply), errand.once
+        )
+        settings: dict[str, Any] = {"lm": lm, "adapter": errand.adapter, CONTEXT_KEY: recorder, "trace": []}
         again = asking_again(errand.feedback) if errand.feedback else contextlib.nullcontext()
         with dspy.context(**settings), again, retrying(errand.once):
             self._run(inputs, reply)
             reply.spent = None if ledger is None else ledger.spent
+            reply.taped = tape.lines() if tape is not None and tape.mode == "record" else []
             if errand.trace and self.is_module:
                 names = {id(p): name for name, p in self.target.named_predictors()}  # type: ignore[attr-defined]
                 reply.trace = [(names[id(p)], given, made) for p, given, made in dspy.settings.trace if id(p) in names]
@@ -115,9 +120,22 @@ class RemoteTarget:
         return reply
 
 
+class _Here:
+    """What a call finds in a worker in the place of its run."""
+
+    owner = ""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def degrade(self, span_id: str, why: str) -> None:
+        """Take note that a model's answer is less than was asked for."""
+        self._reply.note = why
+
+
 @functools.cache
-def _gateway() -> Gateway:
-    """Return what the calls of this worker pass: its breakers and limits are its own, and remember from task to task."""
+def _gateway(owner: str) -> Gateway:
+    """Return what the calls of a Lab pass in this worker: breakers and limits are its own, and remember from task to task."""
     return Gateway(lambda record: None)
 
 

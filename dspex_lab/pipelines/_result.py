@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_lab.errors import DspexError, PipelineError
 from dspex_lab.events import Status
+from dspex_lab.lms import hint_of
 
 if TYPE_CHECKING:
     from dspex_lab.pipelines._pipeline import Pipeline
@@ -36,8 +37,8 @@ class StepOutcome:
 
     @property
     def why(self) -> str:
-        """Return its error or note as one line, "" where there is none."""
-        return describe(self.error) if self.error is not None else self.note or ""
+        """Return its error and its note as one line, "" where there is neither."""
+        return " · ".join(part for part in (describe(self.error), self.note) if part)
 
     def __repr__(self) -> str:
         why = f", {self.why}" if self.why else ""
@@ -106,7 +107,7 @@ class Result:
             what = f"step {step!r} gave less than wanted: {short.note}"
         else:
             what = failure_of(step or "", cause)
-        hint = getattr(cause, "hint", None)
+        hint = hint_of(cause)
         raise PipelineError(
             f"Run {self.run_id} ended {self.status}: {what}",
             step=step,
@@ -154,15 +155,22 @@ def total(*parts: int | None) -> int | None:
 
 
 def describe(error: BaseException | None) -> str:
-    """Return an error as one line: its own message for ours, type and message for any other."""
+    """Return an error as one line: its own message for ours, type and message for any other, and what to do about DSPy's."""
     if error is None:
         return ""
-    return str(error) if isinstance(error, DspexError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, DspexError):
+        return str(error)
+    hint = hint_of(error)
+    return f"{_named(error)}{f' → {hint}' if hint else ''}"
 
 
 def message_of(error: BaseException | None) -> str:
     """Return an error as :func:`describe` does, without what is to be done about it."""
-    return error.message if isinstance(error, DspexError) else describe(error)
+    return error.message if isinstance(error, DspexError) else _named(error) if error is not None else ""
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def failure_of(step: str, cause: BaseException | None) -> str:

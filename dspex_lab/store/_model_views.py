@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: What the record of a request says that another one of the same call had overtaken (a hedge): paid for, and no failure.
 OVERTAKEN = "another request of the same call had answered first"
 
-#: Sums over calls of models. A call that a cache answered says nothing of the model; one that was overtaken is no call of its own.
+#: Sums over calls of models. What a cache answered says nothing of the model; what was overtaken is no call of its own.
 _MEASURES = """
     count(*) FILTER (asked) AS calls,
     count(*) FILTER (cache_hit) AS cache_hits,
@@ -54,9 +54,7 @@ def model_health(store: Store, *, since: datetime | None = None, limit: int = 20
     )
 
 
-def models_over_time(
-    store: Store, *, since: datetime | None = None, buckets: int = 48, models: int = 8
-) -> pd.DataFrame:
+def models_over_time(store: Store, *, since: datetime | None = None, buckets: int = 48, models: int = 8) -> pd.DataFrame:
     """Return the columns of :func:`model_health` for each of about ``buckets`` spaces of time in which a model was asked.
 
     More columns: ``at`` (where the space begins), ``width`` (its whole seconds). Only of the ``models`` that were asked most.
@@ -89,9 +87,7 @@ _CHANGES = """
 """
 
 
-def state_changes(
-    store: Store, *, since: datetime | None = None, lab_id: str | None = None, limit: int = 20
-) -> pd.DataFrame:
+def state_changes(store: Store, *, since: datetime | None = None, lab_id: str | None = None, limit: int = 20) -> pd.DataFrame:
     """Return the last changes of state, newest first: of circuits, of the degradation level, of components.
 
     Columns: ``at, name`` (of the event), ``target, before, after, reason, last_error, lab_id``.

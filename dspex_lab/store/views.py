@@ -269,7 +269,7 @@ def calls_of_run(store: Store, run_id: str, *, limit: int = 50) -> pd.DataFrame:
 
 def calls_before(store: Store, moment: datetime, *, limit: int = 2_000) -> list[dict[str, Any]]:
     """Return the last model calls that began before ``moment`` (naive UTC), without what was said in them."""
-    found = store.query(
+    found: Any = store.query(
         """
         SELECT model, started, seconds, error, cache_hit, cost, prompt_tokens, completion_tokens
         FROM lm_calls WHERE started < $moment::TIMESTAMP ORDER BY started DESC LIMIT $limit
@@ -283,7 +283,7 @@ def calls_before(store: Store, moment: datetime, *, limit: int = 2_000) -> list[
 
 def call(store: Store, call_id: str | None = None) -> dict[str, Any] | None:
     """Return the recorded model call of an id, the newest one for None, with its messages and outputs; None without one."""
-    found = store.query(
+    found: Any = store.query(
         """
         SELECT * REPLACE (messages::VARCHAR AS messages, outputs::VARCHAR AS outputs)
         FROM lm_calls WHERE $call_id::VARCHAR IS NULL OR call_id = $call_id::VARCHAR ORDER BY started DESC, call_id DESC LIMIT 1

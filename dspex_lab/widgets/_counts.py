@@ -19,10 +19,10 @@ KNOWN = frozenset({"complete", "partial", "fallback", "failed", "cancelled", "sk
 class Tokens:
     """What language models cost, for a step or for the whole."""
 
-    __slots__ = ("cached", "calls", "completion", "cost", "prompt", "unpriced")
+    __slots__ = ("cached", "calls", "completion", "cost", "prompt", "requests", "unpriced")
 
     def __init__(self) -> None:
-        self.calls = self.cached = self.prompt = self.completion = self.unpriced = 0
+        self.calls = self.cached = self.prompt = self.completion = self.unpriced = self.requests = 0
         self.cost: float | None = None
 
     def add(self, call: LMCall) -> None:
@@ -36,6 +36,12 @@ class Tokens:
             self.unpriced += 1
         if call.cache_hit:
             self.cached += 1
+        else:
+            self.requests += call.attempts
+
+    def spent(self) -> dict[str, float]:
+        """Return what a budget counts: dollars, tokens, and requests that were really made."""
+        return {"cost": self.cost or 0.0, "tokens": self.prompt + self.completion, "calls": self.requests}
 
     def shown(self) -> dict[str, Any]:
         """Return the counts as they are shown."""

@@ -55,8 +55,22 @@ class RunWidget(anywidget.AnyWidget):
         simulated: bool = False,
         run_id: str | None = None,
         kind: Literal["run", "map"] | None = None,
+        limits: Mapping[str, Any] | None = None,
+        account: Callable[[], Mapping[str, Any]] | None = None,
+        level: str | None = None,
     ) -> None:
-        self._state = RunState(graph, name, total_rows, lm=lm, simulated=simulated, run_id=run_id, kind=kind)
+        self._state = RunState(
+            graph,
+            name,
+            total_rows,
+            lm=lm,
+            simulated=simulated,
+            run_id=run_id,
+            kind=kind,
+            limits=limits,
+            account=account,
+            level=level,
+        )
         self._lock = threading.Lock()  # guards the state and the plan of the next push
         self._pushing = threading.RLock()  # one push at a time, so that an older state never follows a newer
         self._dirty = False

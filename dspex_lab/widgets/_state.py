@@ -11,6 +11,7 @@ from typing import Any, Literal
 from dspex_lab.events import Event, LMCall, Record, RunRecord, Span
 from dspex_lab.widgets._counts import KNOWN, Step, Tokens
 from dspex_lab.widgets._nodes import walk
+from dspex_lab.widgets._notes import NOTED, Notes, shares_of
 
 __all__ = ["FINAL", "RUN_STATUSES", "STEP_STATUSES", "RunState"]
 
@@ -37,6 +38,9 @@ class RunState:
         simulated: that model only imitates a provider.
         run_id: the run to follow; by default the next of that name.
         kind: ``"run"`` or ``"map"``; by default a map where ``total_rows`` is given.
+        limits: what the run may spend, by ``cost`` (US dollars), ``tokens`` and ``calls``.
+        account: gives what the Lab may spend (``limits``, by the same) and the share of it that is spent (``fraction``).
+        level: of degradation when it starts.
         clock: seconds since the epoch.
     """
 
@@ -50,6 +54,9 @@ class RunState:
         simulated: bool = False,
         run_id: str | None = None,
         kind: Literal["run", "map"] | None = None,
+        limits: Mapping[str, Any] | None = None,
+        account: Callable[[], Mapping[str, Any]] | None = None,
+        level: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name if name is not None else str(graph.get("name", ""))
@@ -65,6 +72,9 @@ class RunState:
         self._owners: dict[str, tuple[Step, ...]] = {}
         self._foreign: set[str | None] = set()
         self._tokens = Tokens()
+        self._notes = Notes(level)
+        self._limits, self._account = limits, account
+        self._budgets: list[dict[str, Any]] | None = None  # as they stood when the run ended
         self._started: float | None = None
         self._record: RunRecord | None = None
         self._error: str | None = None
@@ -104,6 +114,8 @@ class RunState:
         name = event.name
         if name == "run.start":
             return self._start(event)
+        if name in NOTED:
+            return not self.final and self._notes.take(event, self._mine(event.run_id))
         step = self._found(event.step)
         if step is None or not self._mine(event.run_id):
             return False
@@ -174,6 +186,7 @@ class RunState:
         if not self._mine(call.run_id):
             return False
         self._tokens.add(call)
+        self._notes.again += call.again and not call.cache_hit
         self._lm = self._lm or call.model
         self._simulated = self._simulated or call.simulated
         name = call.step or ""
@@ -233,7 +246,10 @@ class RunState:
         snapshot, epoch seconds), ``seconds`` (None before the start), the counts of language model calls, ``error
         error_step`` (of a run that ended without one: what its first step lacks that gave less
         than wanted), and ``rows`` (None for a run): ``total done complete partial failed cancelled rate eta``, where
-        ``done`` is all that have ended, ``rate`` rows per second and ``eta`` seconds.
+        ``done`` is all that have ended, ``rate`` rows per second and ``eta`` seconds. ``notes`` counts what was ``retried``,
+        asked ``again`` in JSON and ``hedged`` with success, and names who answered ``instead`` (``{"name", "count"}``), which
+        circuits are ``open`` and the ``level`` of degradation (None where nothing is left out). ``budgets`` has
+        ``{"of", "share", "limit"}`` for each budget, as it stood when the run ended.
         """
         now = self._clock()
         steps = {n: s.shown(self._status(s), self._seconds(s, now)) for n, s in self._steps.items()}
@@ -297,7 +313,19 @@ class RunState:
             "error": error,
             "error_step": step,
             "rows": self._rows_shown(now, seconds) if self.kind == "map" else None,
+            "notes": self._notes.shown(),
+            "budgets": self._shares(tokens),
         }
+
+    def _shares(self, tokens: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if self._budgets is not None:
+            return self._budgets
+        spent = self._tokens.spent()
+        spent |= {"cost": tokens["cost"] or 0.0, "tokens": tokens["prompt_tokens"] + tokens["completion_tokens"]}
+        found = shares_of(self._limits, spent, self._account)
+        if self.final:
+            self._budgets = found
+        return found
 
     def _rows_shown(self, now: float, seconds: float | None) -> dict[str, Any]:
         done = self._rows.total()

@@ -151,6 +151,13 @@ def _rows(rows: State | None) -> str:
     return tag("div", "dspex-rows", tag("div", "dspex-bar", parts), said("div", "dspex-rows-text", _text.rows_text(rows)))
 
 
+def _notes(summary: State) -> str:
+    notes, budgets = _text.notes_text(summary["notes"]), _text.budget_text(summary["budgets"])
+    if not notes and not budgets:
+        return ""
+    return tag("div", "dspex-notes", said("span", "dspex-noted", notes), said("span", "dspex-budget", budgets))
+
+
 def _frame(css: str, label: str, *content: str) -> str:
     return f'<div class="{css}" role="group" aria-label="{escape(label)}">{style()}{"".join(content)}</div>'
 
@@ -179,6 +186,7 @@ def run_html(graph: State, steps: State, summary: State) -> str:
         f"Run of {summary['name']}",
         _head(summary),
         _rows(summary["rows"]),
+        _notes(summary),
         stage(graph, layout(graph, width=_PAGE), steps, summary["rows"]),
         said("div", "dspex-error", _text.error_text(summary)),
     )
@@ -196,7 +204,9 @@ def run_text(summary: State) -> str:
         rows,
         _text.tokens_text(summary),
         _text.cost_text(summary),
+        _text.budget_text(summary["budgets"]),
         lm,
+        _text.notes_text(summary["notes"]),
         _text.error_text(summary),
     ]
     return " · ".join(p for p in parts if p)

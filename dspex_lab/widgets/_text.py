@@ -10,10 +10,12 @@ from dspex_lab.widgets import _format
 __all__ = [
     "ICONS",
     "WORDS",
+    "budget_text",
     "calls_text",
     "cost_text",
     "error_text",
     "nature",
+    "notes_text",
     "outcomes",
     "rows_text",
     "shares",
@@ -58,7 +60,7 @@ def _join(parts: list[str | None]) -> str:
 
 
 def _plural(n: int, noun: str) -> str:
-    return f"{_format.count(n)} {noun}" + ("" if n == 1 else "s")
+    return f"{_format.count(n)} {noun if n == 1 else noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
 
 
 def _tokens(state: _State) -> int:
@@ -125,6 +127,27 @@ def cost_text(state: _State) -> str:
 def calls_text(state: _State) -> str:
     """Language model calls: ``12 calls, 3 cached``."""
     return _plural(state["calls"], "call") + (f", {_format.count(state['cached'])} cached" if state["cached"] else "")
+
+
+def notes_text(notes: _State) -> str:
+    """What went another way than planned: ``2 retries · asked again in JSON 1 × · b/model answered instead 3 ×``."""
+    instead = [f"{i['name']} answered instead {_format.count(i['count'])} ×" for i in notes["instead"]]
+    circuits = [f"circuit of {target} is open" for target in notes["open"]]
+    return _join(
+        [
+            _plural(notes["retried"], "retry") if notes["retried"] else None,
+            f"asked again in JSON {_format.count(notes['again'])} ×" if notes["again"] else None,
+            *instead,
+            _plural(notes["hedged"], "hedge") + " won" if notes["hedged"] else None,
+            *circuits,
+            f"under load: {notes['level'].replace('_', ' ')}" if notes["level"] else None,
+        ]
+    )
+
+
+def budget_text(budgets: list[dict[str, Any]]) -> str:
+    """How much of each budget is spent: ``41% of $2.00 (this run)``."""
+    return _join([f"{int(100 * b['share'])}% of {b['limit']} ({b['of']})" for b in budgets])
 
 
 def rows_text(rows: _State) -> str:

@@ -14,7 +14,7 @@ class TestScriptedEngine(EngineConformance):
 
 
 class TestExemplarEngine(EngineConformance):
-    declared = Declared(scripted=False, live=False, structured=False, tools=False, logprobs=False)
+    declared = Declared(scripted=False, live=False, tools=False, logprobs=False)
 
     def make(self, answer: Any) -> Any:
         return make_lm("offline")

@@ -3,7 +3,7 @@ import { makeDetails } from "./details.js";
 import { html, set, svg, text } from "./dom.js";
 import { makeGraph } from "./graph.js";
 import { seconds } from "./format.js";
-import { costText, errorText, ICONS, rowsText, shares, tokensText, WORDS } from "./text.js";
+import { budgetText, costText, errorText, ICONS, notesText, rowsText, shares, tokensText, WORDS } from "./text.js";
 
 const TICK = 200; // ms between two steps of the clock
 const chosen = new WeakMap(); // the step whose details are open, by model: it survives a new view of the same model
@@ -61,6 +61,21 @@ function makeRows() {
   return { element: root, update };
 }
 
+function makeNotes() {
+  const noted = html("span", { class: "dspex-noted", "aria-live": "polite" });
+  const budget = html("span", { class: "dspex-budget", title: "share of the budget that is spent" });
+  const root = html("div", { class: "dspex-notes", hidden: "" }, noted, budget);
+
+  function update(summary) {
+    const [notes, budgets] = [notesText(summary.notes), budgetText(summary.budgets)];
+    root.toggleAttribute("hidden", !notes && !budgets);
+    text(noted, notes);
+    text(budget, budgets);
+    budget.classList.toggle("dspex-near", summary.budgets.some((b) => b.share >= 0.8));
+  }
+  return { element: root, update };
+}
+
 /** The state with its clocks put forward by `passed` seconds; pure. */
 export function ahead(summary, steps, passed) {
   if (summary.status !== "running" || summary.seconds === null) return [summary, steps];
@@ -86,6 +101,7 @@ function render({ model, el }) {
     draw();
   });
   const rows = makeRows();
+  const notes = makeNotes();
   const geometry = model.get("geometry");
   const places = new Map(geometry.nodes.map((place) => [place.name, place]));
   const picture = makeGraph(graph, geometry, (name) => {
@@ -101,7 +117,7 @@ function render({ model, el }) {
   const root = html(
     "div",
     { class: "dspex-run", role: "group", "aria-label": `Run of ${graph.name}` },
-    head.element, rows.element, html("div", { class: "dspex-scroll" }, picture.element), error, details.element,
+    head.element, rows.element, notes.element, html("div", { class: "dspex-scroll" }, picture.element), error, details.element,
   );
 
   function choose(name) {
@@ -117,6 +133,7 @@ function render({ model, el }) {
     const isMap = summary.rows !== null;
     head.update(summary, pressed ? "asked" : model.get("cancelling"));
     rows.update(summary.rows);
+    notes.update(summary);
     picture.update(steps, summary.rows);
     picture.select(name, panel);
     const place = places.get(name) ?? null;

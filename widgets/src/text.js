@@ -31,7 +31,7 @@ export const ICONS = {
 const KEPT = { __proto__: null, cache: "from cache", checkpoint: "from checkpoint" };
 
 const join = (parts) => parts.filter(Boolean).join(" · ");
-const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+const plural = (n, noun) => `${count(n)} ${n === 1 ? noun : noun.endsWith("y") ? `${noun.slice(0, -1)}ies` : `${noun}s`}`;
 export const tokensOf = (s) => s.prompt_tokens + s.completion_tokens;
 export const endedOf = (step) => step.complete + step.partial + step.failed + step.skipped;
 
@@ -78,6 +78,21 @@ export function costText(s) {
 
 /** Language model calls: "12 calls, 3 cached". */
 export const callsText = (s) => plural(s.calls, "call") + (s.cached ? `, ${count(s.cached)} cached` : "");
+
+/** What went another way than planned: "2 retries · asked again in JSON 1 × · b/model answered instead 3 ×". */
+export function notesText(notes) {
+  return join([
+    notes.retried && plural(notes.retried, "retry"),
+    notes.again && `asked again in JSON ${count(notes.again)} ×`,
+    ...notes.instead.map((i) => `${i.name} answered instead ${count(i.count)} ×`),
+    notes.hedged && `${plural(notes.hedged, "hedge")} won`,
+    ...notes.open.map((target) => `circuit of ${target} is open`),
+    notes.level && `under load: ${notes.level.replaceAll("_", " ")}`,
+  ]);
+}
+
+/** How much of each budget is spent: "41% of $2.00 (this run)". */
+export const budgetText = (budgets) => join(budgets.map((b) => `${Math.floor(100 * b.share)}% of ${b.limit} (${b.of})`));
 
 /** The rows of a map: "120 / 300 rows · 3 failed · 41/s · 5 s left". */
 export function rowsText(rows) {

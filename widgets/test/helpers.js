@@ -34,9 +34,11 @@ export const step = (changes = {}) => ({
   prompt_tokens: 0, completion_tokens: 0, cost: null, unpriced: 0, implementation: null, worker: null, errors: [], ...changes,
 });
 
+export const notes = (changes = {}) => ({ retried: 0, again: 0, hedged: 0, instead: [], open: [], level: null, ...changes });
+
 export const summary = (changes = {}) => ({
   name: "demo", kind: "run", status: "waiting", run_id: "r", at: Date.now() / 1000, seconds: null, lm: null, simulated: false, calls: 0,
-  cached: 0, prompt_tokens: 0, completion_tokens: 0, cost: null, unpriced: 0, error: null, error_step: null, rows: null, ...changes,
+  cached: 0, prompt_tokens: 0, completion_tokens: 0, cost: null, unpriced: 0, error: null, error_step: null, rows: null, notes: notes(), budgets: [], ...changes,
 });
 
 export const rows = (changes = {}) => ({

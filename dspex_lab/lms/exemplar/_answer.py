@@ -45,15 +45,19 @@ class Answerer:
 
     def answers(self) -> dict[str, Any]:
         """Return a value for every output field, in the order of the task; None for one that has none."""
+        outputs = self.task.outputs
         found = self._work() if self.task.role else {}
-        open_fields = [f for f in self.task.outputs if f.name not in found]
-        waiting = [f for f in open_fields if explains(f) and len(self.task.outputs) > 1]
-        for field in open_fields:
-            if field not in waiting:
+        waiting = []
+        for field in outputs:
+            if field.name in found:
+                continue
+            if len(outputs) > 1 and explains(field):
+                waiting.append(field)
+            else:
                 found[field.name] = self.value(field, [d.outputs.get(field.name) for d in self.prompt.demonstrations])
         for field in waiting:
             found[field.name] = self.reasoning()
-        return {f.name: found[f.name] for f in self.task.outputs}
+        return {f.name: found[f.name] for f in outputs} if len(outputs) > 1 else found
 
     def _work(self) -> dict[str, Any]:
         """Return the outputs of a task that is no plain reading: an agent's next step, calls, a proposal."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from dspex_lab.lms.exemplar._limits import Limit, limit_at, limits_in
@@ -67,6 +68,8 @@ _UPPER = re.compile(
 )
 _FULL_STOP = re.compile(r"\bends? (?:with|in) an? (?:full stop|period)\b", _I)
 _EARLIER = re.compile(r"^(\w+): (.+)$")
+#: Quoted parts of a sentence that are read.
+_MOST_QUOTES = 50
 #: A part that is longer than this is read as a description, not as the words themselves.
 _LITERAL_WORDS = 3
 
@@ -144,7 +147,7 @@ def _read(sentence: str, reported: bool) -> Constraints:
     limits = tuple(limits_in(sentence))
     # Instructions name fields and tools in backticks.
     quotes = (m for m in _QUOTED.finditer(sentence) if reported or not m.group().startswith("`"))
-    quoted = [(m.start(), next(g for g in m.groups() if g is not None)) for m in quotes]
+    quoted = [(m.start(), next(g for g in m.groups() if g is not None)) for m in islice(quotes, _MOST_QUOTES)]
     made: dict[str, Any] = {"limits": limits}
     made.update(_parts(sentence, quoted))
     if _FULL_STOP.search(sentence):
@@ -203,7 +206,8 @@ def _code(text: str) -> dict[str, Any]:
 def _values(sentence: str, quoted: Sequence[tuple[int, str]]) -> dict[str, Any]:
     """Read which values are right and which were refused."""
     made: dict[str, Any] = {}
-    refused = [text for start, text in quoted if any(0 <= start - m.end() <= 2 for m in _NOT_IT.finditer(sentence))]
+    ends = [m.end() for m in _NOT_IT.finditer(sentence)] if quoted else []
+    refused = [text for start, text in quoted if any(0 <= start - end <= 2 for end in ends)]
     if _WRONG.search(sentence) and quoted:
         refused.append(quoted[0][1])
     among = _AMONG.search(sentence)

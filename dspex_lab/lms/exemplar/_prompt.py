@@ -113,9 +113,9 @@ def read_prompt(system: str, turns: Sequence[tuple[str, str]]) -> Prompt:
     task = read_task(system) or read_plain_task(system)
     if task is None:
         return Prompt("\n\n".join(t for t in (system, asked) if t), None)
-    asked, feedback = split_feedback(asked)
-    names = tuple(f.name for f in task.inputs)
-    inputs = read_inputs(asked, names, task.style) or {"text": asked}
+    told, feedback = split_feedback(asked)
+    names = tuple([f.name for f in task.inputs])
+    inputs = read_inputs(told, names, task.style) or {"text": told}
     if _HINT in inputs:
         feedback = "\n".join(filter(None, [inputs.pop(_HINT), feedback]))
     if task.role == "calls":
@@ -127,7 +127,7 @@ def split_feedback(text: str) -> tuple[str, str]:
     """Return a user message without what was put after it about earlier answers, and that; empty where there is none."""
     if text.startswith(_REMINDED):
         text = f"\n\n{text}"
-    at = max(text.rfind(reminder) for reminder in _REMINDERS)
+    at = max(text.rfind(_REMINDERS[0]), text.rfind(_REMINDERS[1]))
     if at >= 0:
         end = text.find("\n\n", at + 2)
         return (text, "") if end < 0 else (text[:end], text[end + 2 :])

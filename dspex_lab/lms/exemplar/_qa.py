@@ -120,7 +120,7 @@ def _spans(sentence: str, kind: str, question: str, share: float) -> list[tuple[
         away = min((abs(len(words(sentence[min(start, m) : max(start, m)]))) for m in matches), default=9)
         fit = share + _CLOSENESS / (1.0 + away)
         if kind == "name":
-            before = words(sentence[:start])[-1:]
+            before = words(sentence[max(start - 60, 0) : start])[-1:]
             fit += 0.2 if bool(set(before) & _PLACE) == where else -0.2
         out.append((fit, text))
     return out

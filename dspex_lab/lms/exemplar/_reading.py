@@ -89,6 +89,8 @@ class Reading:
 
     def labelled(self, name: str) -> str | None:
         """Return what the text gives behind ``name:`` at the beginning of a line; None if it does not."""
+        if ":" not in self.text:
+            return None
         spoken = name.replace("_", " ")
         if name not in self.text and spoken not in self.text.lower():
             return None

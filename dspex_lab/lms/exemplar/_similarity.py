@@ -21,6 +21,7 @@ _BITS = 16
 _SIZES = (3, 4, 5)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _BASE = np.uint64(1_000_003)
+_FIRST = np.ones(1, bool)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+")
 #: Unrelated texts share some n-grams, the more the longer they are: texts of n distinct n-grams have a cosine of
@@ -70,7 +71,9 @@ def features(text: str) -> Features:
             found.append(((hashed * _MULTIPLIER) >> np.uint64(64 - _BITS))[~across])
     if not found or not sum(map(len, found)):
         return np.zeros(1, np.int32)
-    distinct = np.unique(np.concatenate(found)).astype(np.int32)
+    ids = np.concatenate(found).astype(np.int32)
+    ids.sort()  # np.unique does the same in three times the time for a text of usual length
+    distinct = ids[np.concatenate((_FIRST, ids[1:] != ids[:-1]))]
     distinct.flags.writeable = False
     return distinct
 

@@ -62,6 +62,8 @@ _INSTEAD = {
 
 #: How many words before a span may hold a cue for it.
 _REACH = 5
+#: Characters in which those words are looked for.
+_NEAR = 300
 
 
 def kind_asked(name: str, description: str) -> str | None:
@@ -135,7 +137,7 @@ def _nearest_to_cue(text: str, found: Sequence[tuple[int, str]], cues: set[str])
     """Return the span before which most cue words stand, among those with equally many the one closest to them."""
 
     def fit(span: tuple[int, str]) -> tuple[int, int, int]:
-        before = words(text[: span[0]])[-_REACH:]
+        before = words(text[max(span[0] - _NEAR, 0) : span[0]])[-_REACH:]
         places = [i for i, word in enumerate(before) if word in cues]
         return -len({before[i] for i in places}), -(max(places) if places else 0), span[0]
 
@@ -171,5 +173,6 @@ def extract_like(text: str, shown: Sequence[tuple[str, str]]) -> str | None:
 
 def _around(text: str, start: int, value: str) -> str:
     """Return the words beside a span: three before it and two after it."""
-    before, after = words(text[:start])[-3:], words(text[start + len(value) :])[:2]
+    end = start + len(value)
+    before, after = words(text[max(start - _NEAR, 0) : start])[-3:], words(text[end : end + _NEAR])[:2]
     return " ".join(before) + " | " + " ".join(after)

@@ -15,7 +15,7 @@ from dspex_lab.pipelines._execution import StepRun
 from dspex_lab.pipelines._fields import Shape, StepField
 from dspex_lab.pipelines._kinds import Kind, step_kind
 from dspex_lab.pipelines._modules import facts_of, module_contract
-from dspex_lab.pipelines._result import StepOutcome, describe
+from dspex_lab.pipelines._result import StepOutcome, message_of
 from dspex_lab.pipelines._step import Step, as_step, step, step_shape
 from dspex_lab.pipelines.kinds._inner import pass_on
 from dspex_lab.pipelines.kinds._tests import Test
@@ -245,6 +245,8 @@ class CheckKind(Kind):
             if not target.strict:
                 work.kept = {n: outputs[n] for n in shape.outputs if n in outputs}
             tries.append(_Try(outcome, outputs, problems))
+            if not target.strict and attempt < target.attempts and not work.context.allows("second_opinions"):
+                return _give_up(work, target, tries, "not again at the present load")
         return _give_up(work, target, tries)
 
     def parts(self, item: Step) -> Mapping[str, Step]:
@@ -318,8 +320,11 @@ async def _problems(work: StepRun, target: Check, fields: Mapping[str, Any], sub
     return list(dict.fromkeys(found))
 
 
-def _give_up(work: StepRun, target: Check, tries: list[_Try]) -> Mapping[str, Any]:
+def _give_up(work: StepRun, target: Check, tries: list[_Try], spared: str = "") -> Mapping[str, Any]:
     """Return the best answer of a suggestion.
+
+    Args:
+        spared: why it was not asked as often as it may be.
 
     Raises:
         PipelineError: it is no suggestion, or there is no answer.
@@ -329,6 +334,7 @@ def _give_up(work: StepRun, target: Check, tries: list[_Try]) -> Mapping[str, An
         return pass_on(work, tries[-1].outcome)
     count = len(tries)
     often = f"asked {count} times" if count > 1 else "asked once"
+    often += f", {spared}" if spared else ""
     if target.strict:
         raise PipelineError(
             f"Step {work.name!r}: {'; '.join(tries[-1].problems)} ({often}).",
@@ -375,7 +381,7 @@ def _unreadable(outcome: StepOutcome, shape: Shape) -> str | None:
         return None if error.field in shape.inputs and error.field not in shape.outputs else error.message
     # DSPy's error of an adapter, which is not loaded for this.
     parsed = any(kind.__name__ == "AdapterParseError" for kind in type(error).__mro__)
-    return " ".join(describe(error).split()) if parsed else None
+    return " ".join(message_of(error).split()) if parsed else None
 
 
 def _hidden(checked: Step) -> tuple[str, ...]:
