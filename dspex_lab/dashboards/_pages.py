@@ -21,9 +21,7 @@ class PageBar:
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        self.view: Any = pn.widgets.RadioButtonGroup(
-            options=PAGES, value=RUNS, button_type="default", stylesheets=[_style.PAGES], margin=0, width=260
-        )
+        self.view: Any = pn.widgets.RadioButtonGroup(options=PAGES, value=RUNS, stylesheets=[_style.PAGES], margin=0, width=260)
         self.view.param.watch(lambda _event: changed(), "value")
 
     @property

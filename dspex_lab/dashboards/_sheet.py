@@ -18,11 +18,11 @@ LONGEST = 200
 
 #: Control characters restyle or erase what a terminal shows, and marks of direction turn it round.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
-_CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere"
+_CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere;min-width:180px"
 _SHORT = "text-align:left;vertical-align:top;white-space:nowrap"
 
 #: Letters that are kept on one line.
-_ONE_LINE = 20
+_ONE_LINE = 32
 
 
 def words(value: object, redact: Redactor | None = None, longest: int = LONGEST) -> str:
@@ -64,7 +64,7 @@ class Table:
             for row in self.rows
         )
         body = "".join(f"<tr>{row}</tr>" for row in cells)
-        return f'{title}<table class="plain"><tr>{head}</tr>{body}</table>'
+        return f'{title}<div style="overflow-x:auto"><table class="plain"><tr>{head}</tr>{body}</table></div>'
 
 
 @dataclass(frozen=True)

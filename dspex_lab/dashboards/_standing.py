@@ -119,9 +119,7 @@ class Standing:
     def __repr__(self) -> str:
         return repr(self.sheet())
 
-    def _since(self, moment: float | None) -> str:
-        if moment is None:
-            return fmt.NOTHING
+    def _since(self, moment: float) -> str:
         return fmt.when(datetime.fromtimestamp(moment, UTC).replace(tzinfo=None))
 
     def _target(self, status: GuardStatus, policy: Policy, mask: Redactor) -> tuple[str, ...]:
@@ -129,7 +127,7 @@ class Standing:
         pause = f", paused for {fmt.duration(status.paused_for)}" if status.paused_for else ""
         return (
             words(status.target, mask),
-            "no breaker" if status.state is None else f"{marked(status.state)} since {self._since(status.since)}",
+            "no breaker" if status.state is None else f"{marked(status.state)} since {self._since(status.since or self.taken)}",
             f"{status.failures:,}/{status.calls:,}",
             f"{status.refused:,}",
             words(status.last_error, mask) if status.last_error else fmt.NOTHING,

@@ -99,9 +99,11 @@ TABLE = (
 PAGES = (
     VARIABLES
     + """
-.bk-btn-group .bk-btn { background: var(--dx-bg); color: var(--dx-fg); border: 1px solid var(--dx-line); font-size: 13px; }
-.bk-btn-group .bk-btn:hover { background: var(--dx-hover); }
-.bk-btn-group .bk-btn.bk-active { background: var(--dx-chosen); color: var(--dx-fg); box-shadow: none; font-weight: 600; }
+.bk-btn-group .bk-btn { background: var(--dx-bg) !important; color: var(--dx-fg) !important;
+  border: 1px solid var(--dx-line) !important; box-shadow: none !important; font-size: 13px; }
+.bk-btn-group .bk-btn:hover { background: var(--dx-hover) !important; }
+.bk-btn-group .bk-btn.bk-active { background: var(--dx-chosen) !important; font-weight: 600; outline: none; }
+.bk-btn-group .bk-btn:focus-visible { outline: 2px solid #3b7dd8; }
 """
 )
 

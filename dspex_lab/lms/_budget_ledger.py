@@ -75,6 +75,9 @@ class Ledger:
         self._limits = _limits(self._budget)
         self._levels = self._reached()
 
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.snapshot()}>"
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     @property

@@ -76,7 +76,7 @@ class Snapshot:
         parts = [
             money(self.spent.cost) + ("" if cost is None else f" of {money(cost)}"),
             f"{self.spent.tokens:,}" + ("" if tokens is None else f" of {tokens:,}") + " tokens",
-            f"{self.spent.calls:,}" + ("" if calls is None else f" of {calls:,}") + " calls",
+            count(self.spent.calls, "call") if calls is None else f"{self.spent.calls:,} of {count(calls, 'call')}",
         ]
         if self.under_way:
             parts.append(f"{money(self.held.cost)} held by {count(self.under_way, 'call')} under way")

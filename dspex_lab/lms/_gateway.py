@@ -42,8 +42,13 @@ _MEASURED_EVERY = 0.25
 
 
 def default_policy() -> Policy:
-    """Return what stands around the calls of a model that nothing else was said of."""
-    return Policy(Retry(attempts=_DSPY_RETRIES + 1, wait=0.5, longest=20.0, on=transient), BreakerSettings(on=ailing))
+    """Return what stands around the calls of a model that nothing else was said of.
+
+    A circuit is open for 5 seconds at most (Hystrix's sleep window): the probe is one call, and who waits for a provider that
+    is well again loses more by a longer one than the provider does by a shorter one.
+    """
+    again = Retry(attempts=_DSPY_RETRIES + 1, wait=0.5, longest=20.0, on=transient)
+    return Policy(again, BreakerSettings(on=ailing, cool_down=2.0, longest=5.0))
 
 
 def provider_of(lm: Any) -> str:
@@ -220,7 +225,7 @@ class Gateway:
             at_once = None if retry is None else replace(retry, wait=0.0, jitter=0.0, heed=False)
             return guarded(engine, Guard(Policy(at_once, None, None), target_of(lm)), call, None, again)
         if getattr(engine, "in_process", False) is True:
-            if ledger is None:
+            if ledger is None or not ledger.limited:
                 call.attempts = 1
                 return engine
             return guarded(engine, _UNGUARDED, call, ledger, False)

@@ -13,6 +13,7 @@ from dspex_lab.lms._capabilities import facts_of
 from dspex_lab.lms._failures import named
 from dspex_lab.lms._live_engine import Work
 from dspex_lab.lms._make import describe, is_simulated
+from dspex_lab.lms._prices import price_of
 
 if TYPE_CHECKING:
     from dspy.lm15 import Request, Response
@@ -102,6 +103,9 @@ class _Passage:
 
     def _estimate(self, request: Any) -> Estimate:
         model, simulated = describe(self._call.lm), is_simulated(self._call.lm)
+        if self._ledger is None or not self._ledger.limited:
+            # What it used is booked, by the price; how much that may become concerns nobody.
+            return Estimate(model, 0, 0, None, None if simulated else price_of(model), False, simulated)
         facts = facts_of(model)
         usual = None if self._ledger is None else self._ledger.usual(model)
         price = None if simulated else facts.price

@@ -202,7 +202,7 @@ def _broken_off(error: Exception, accumulated: Any) -> Exception:
     if isinstance(error, CollectionLimitError):
         return error
     partial = getattr(error, "partial", None) or _partial(accumulated)
-    if partial is None or not partial.message.parts:
+    if partial is None or not any(part.type != "text" or part.text for part in partial.message.parts):
         return error
     if not isinstance(error, ProviderError | StreamAssemblyError):
         words = f"{type(error).__name__}: {error}"

@@ -152,10 +152,8 @@ class Runner:
         around = self.ledger if outer is None else outer.terms.ledger
         if options.budget is not None:
             around = Ledger(options.budget, f"the run {name!r}", around, self._told)
-        # Where nothing is limited nothing is estimated.
-        limited = around is not None and around.limited
         fresh = options.fresh or (outer is not None and outer.terms.fresh)
-        return Terms(self.gateway, around if limited else None, deadline, fresh)
+        return Terms(self.gateway, around, deadline, fresh)
 
     def _told(self, notice: Notice) -> None:
         name = "budget.refuse" if notice.kind == "refused" else "budget.cross"

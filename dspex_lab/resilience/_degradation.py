@@ -55,13 +55,18 @@ class Load:
         use: places taken, of all there are.
         queue: calls that wait, of all that may.
         refused: calls that got no place, of those that asked for one since the last measurement.
-        open: circuits that let nothing pass, of all there are.
+        open: circuits that let nothing pass, of all there are; 0.0 where there are fewer than three: what ails then is a
+            provider, which its circuit spares already, and not the Lab.
     """
 
     use: float = 0.0
     queue: float = 0.0
     refused: float = 0.0
     open: float = 0.0
+
+
+#: Circuits from which on a share of them says something.
+_MANY = 3
 
 
 def load_of(counts: Counts, before: Counts | None = None) -> Load:
@@ -74,7 +79,7 @@ def load_of(counts: Counts, before: Counts | None = None) -> Load:
         use=_share(counts.in_use, counts.limit),
         queue=_share(counts.waiting, counts.queue),
         refused=_share(rejected, asked),
-        open=_share(counts.refusing, counts.targets),
+        open=_share(counts.refusing, counts.targets) if counts.targets >= _MANY else 0.0,
     )
 
 

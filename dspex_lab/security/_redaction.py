@@ -34,6 +34,8 @@ _NAME_LITERALS = (
     "passwd",
     "password",
 )
+#: One of these is in each of them, and few texts have any: they are looked for first.
+_NAME_ROOTS = ("key", "token", "secret", "passw")
 _NOTHING = r"(?!(?:None|null|true|false|undefined)\b)"
 
 # Each pattern stands beside the lower-case literals without one of which it cannot match: searching a text for a
@@ -72,6 +74,12 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
 )
 
 
+def _is_in(lowered: str, literals: tuple[str, ...]) -> bool:
+    if literals is _NAME_LITERALS and not any(root in lowered for root in _NAME_ROOTS):
+        return False
+    return any(literal in lowered for literal in literals)
+
+
 def _secrets_of_environment() -> list[str]:
     return [
         value for name, value in os.environ.items() if name.upper().endswith(SECRET_SUFFIXES) and len(value) >= SHORTEST_SECRET
@@ -96,7 +104,7 @@ class Redactor:
     def may_hold(self, text: str) -> bool:
         """Return False only where masking would change no part of ``text``; many texts may be joined with line ends."""
         lowered = text.lower()
-        if any(literal in lowered for literals, _, _ in _PATTERNS for literal in literals):
+        if any(_is_in(lowered, literals) for literals, _, _ in _PATTERNS):
             return True
         return any(secret in text for secret in self._secrets)
 
@@ -106,7 +114,7 @@ class Redactor:
             text = text.replace(secret, MASK)
         lowered = text.lower()
         for literals, pattern, replacement in _PATTERNS:
-            if any(literal in lowered for literal in literals):
+            if _is_in(lowered, literals):
                 text = pattern.sub(replacement, text)
         return text
 
@@ -117,7 +125,7 @@ def redact(text: str) -> str:
     Masked are API keys (``sk-…``, ``sk-ant-…``, ``AKIA…``, ``AIza…``, ``ghp_…`` and kin, ``hf_…``), bearer tokens, values
     assigned to names such as ``api_key``, ``access_token`` or ``password`` (``name=value``, ``"name": "value"``), passwords
     in URLs, PEM private keys, and the values, of at least 8 characters, of environment variables whose name ends in
-    ``_API_KEY``, ``_TOKEN``, ``_SECRET`` or ``_PASSWORD``. Text without a secret comes back unchanged, and a second
+    ``_KEY``, ``_APIKEY``, ``_TOKEN``, ``_SECRET`` or ``_PASSWORD``. Text without a secret comes back unchanged, and a second
     pass changes nothing more. Valid JSON stays valid JSON.
     """
     return Redactor()(text)

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
     from dspex_lab.store._store import Store
 
-#: What the record of a request says that another one of the same call had overtaken (a hedge): paid for, and no failure.
-OVERTAKEN = "another request of the same call had answered first"
+#: How the error of a call begins that was given up, or that another request of the same call overtook: nobody's failure.
+GIVEN_UP = "CancelledError"
 
-#: Sums over calls of models. What a cache answered says nothing of the model; what was overtaken is no call of its own.
+#: Sums over calls of models. What a cache answered says nothing of the model; what was given up shows nothing.
 _MEASURES = """
     count(*) FILTER (asked) AS calls,
     count(*) FILTER (cache_hit) AS cache_hits,
@@ -32,7 +32,7 @@ _MEASURES = """
 """
 
 _CALLS = """
-    SELECT *, NOT cache_hit AND error IS DISTINCT FROM $overtaken AS asked FROM lm_calls
+    SELECT *, NOT cache_hit AND NOT starts_with(coalesce(error, ''), $given_up) AS asked FROM lm_calls
     WHERE ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
 """
 
@@ -49,7 +49,7 @@ def model_health(store: Store, *, since: datetime | None = None, limit: int = 20
     """
     return store.query(
         f"WITH calls AS ({_CALLS}) SELECT model, {_MEASURES} FROM calls GROUP BY model ORDER BY calls DESC, model LIMIT $limit",  # noqa: S608 - texts of this module
-        {"since": since, "overtaken": OVERTAKEN, "limit": limit},
+        {"since": since, "given_up": GIVEN_UP, "limit": limit},
         flush=False,
     )
 
@@ -71,7 +71,7 @@ def models_over_time(store: Store, *, since: datetime | None = None, buckets: in
         SELECT model, time_bucket(to_seconds(width), started, low) AS "at", width, {_MEASURES}
         FROM kept, whole GROUP BY model, "at", width ORDER BY "at", model
         """,  # noqa: S608 - texts of this module
-        {"since": since, "overtaken": OVERTAKEN, "buckets": buckets, "models": models},
+        {"since": since, "given_up": GIVEN_UP, "buckets": buckets, "models": models},
         flush=False,
     )
 

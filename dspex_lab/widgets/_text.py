@@ -147,7 +147,7 @@ def notes_text(notes: _State) -> str:
 
 def budget_text(budgets: list[dict[str, Any]]) -> str:
     """How much of each budget is spent: ``41% of $2.00 (this run)``."""
-    return _join([f"{int(100 * b['share'])}% of {b['limit']} ({b['of']})" for b in budgets])
+    return _join([f"{int(100 * b['share'] + 1e-9)}% of {b['limit']} ({b['of']})" for b in budgets])
 
 
 def rows_text(rows: _State) -> str:

@@ -19,14 +19,15 @@ class ModelDoors(Base):
         Args:
             lm: a model string (``"openai/gpt-5-mini"``), a ``dspy.LM``, or ``"offline"``; None goes back to what
                 ``dspy.configure`` set.
-            fallbacks: asked in turn where it fails: models, named as ``lm``, and ``"cache"`` for an answer that one of them
-                gave to the same prompt before (the step is ``partial`` then).
+            fallbacks: asked in turn where it fails, one or a list: models, named as ``lm``, and ``"cache"`` for an answer that
+                one of them gave to the same prompt before (the step is ``partial`` then).
             options: handed to ``dspy.LM`` (``temperature=``, ``api_base=`` …).
 
         Raises:
             LMError: there is no such model, or its key is missing. Nothing was called.
         """
-        others = [other if other == CACHE else self._models.made(other) for other in fallbacks]
+        listed = fallbacks if isinstance(fallbacks, list | tuple) else [fallbacks]
+        others = [other if other == CACHE else self._models.made(other) for other in listed]
         chosen = self._models.use(lm, **options)
         self.gateway.use_fallbacks(chosen, others)
         return chosen

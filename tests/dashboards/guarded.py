@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +48,3 @@ class GuardedLab:
 def changed(name: str, at: float, before: str, after: str, target: str = "acme/one", **more: Any) -> Event:
     """Return a change of state as the store keeps it."""
     return Event(name, at, data={"target": target, "before": before, "after": after, "reason": "5 of 5 failed", **more})
-
-
-Make = Callable[[], GuardedLab]

@@ -17,7 +17,7 @@ def test_importing_the_room_loads_neither_panel_nor_altair_nor_bokeh() -> None:
 
 
 def test_the_room_offers_what_it_documents() -> None:
-    assert sorted(dashboards.__all__) == ["Source", "build", "serve"]
+    assert sorted(dashboards.__all__) == ["Source", "account", "build", "serve", "standing"]
     assert all(hasattr(dashboards, name) for name in dashboards.__all__)
 
 

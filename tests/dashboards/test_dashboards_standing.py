@@ -13,7 +13,7 @@ from guarded import EVIL, KEY, GuardedLab
 from dspex_lab import dashboards
 from dspex_lab.dashboards._sheet import LONGEST, Bar, Sheet, Table, words
 from dspex_lab.dashboards._standing import policy_line
-from dspex_lab.lms import Estimate
+from dspex_lab.lms._budget import Estimate
 from dspex_lab.resilience import BreakerSettings, BulkheadSettings, Finding, Hedge, Policy, Retry
 from dspex_lab.store import Store
 
@@ -51,7 +51,7 @@ def test_a_target_shows_circuit_failures_places_wait_and_policy(guarded: Guarded
     assert "5/5" in text
     assert "ConnectionError: the wire is cut" in text
     assert "0/16" in text
-    assert "4 attempts, opens at 50% of 20 calls (from 5), for 3 s, 1–256 at once" in text
+    assert policy_line(guarded.gateway.guards.policy_of("acme/one")) in text
     guarded.gateway.guards.of("acme/one").breaker.open("no more")
     text = repr(dashboards.standing(guarded))
     assert "when closed by hand" in text
@@ -96,10 +96,19 @@ def test_changes_are_those_of_this_lab_the_newest_first_and_twenty(guarded: Guar
         (Policy(None, None, None), "no retries, no breaker, no limit"),
         (Policy(Retry(attempts=1), None, BulkheadSettings(limit=4, adaptive=False)), "no retries, no breaker, 4 at once"),
         (
-            Policy(Retry(attempts=2), BreakerSettings(window=30, unit="seconds"), None, Hedge("p95"), 9.5, 2),
-            "2 attempts, opens at 50% of 30 s (from 5), for 3 s, no limit, hedge after p95, timeout 9.5 s, waits 2 s for a circuit",
+            Policy(
+                Retry(attempts=2),
+                BreakerSettings(window=30, unit="seconds", threshold=0.5, minimum=5, cool_down=3),
+                None,
+                Hedge("p95"),
+                9.5,
+                2,
+            ),
+            "2 attempts, opens at 50% of 30 s (from 5), for 3 s, no limit, hedge after p95, timeout 9.5 s, "
+            "waits 2 s for a circuit",
         ),
-        (Policy(Retry(), None, None, Hedge(0.25)), "3 attempts, no breaker, no limit, hedge after 0.25 s"),
+        (Policy(None, None, BulkheadSettings(least=1, most=256)), "no retries, no breaker, 1–256 at once"),
+        (Policy(Retry(attempts=3), None, None, Hedge(0.25)), "3 attempts, no breaker, no limit, hedge after 0.25 s"),
     ],
 )
 def test_a_policy_is_one_line(policy: Policy, line: str) -> None:
@@ -117,9 +126,10 @@ def test_an_account_has_limits_spending_models_and_runs(guarded: GuardedLab) -> 
     with guarded.ledger.reserve(Estimate("acme/one", 100, 20, 1.0)) as hold:
         held = repr(dashboards.account(guarded))
         hold.settle(cost=1.0)
-    guarded.call(f"acme/{EVIL}")
-    guarded.call("free/one", cost=None)
-    guarded.call("off/line", cost=0.0, simulated=True)
+    soon = time.time() + 1
+    guarded.call(f"acme/{EVIL}", started=soon)
+    guarded.call("free/one", cost=None, started=soon)
+    guarded.call("off/line", cost=0.0, simulated=True, started=soon)
     found = dashboards.account(guarded)
     text, html = repr(found), found._repr_html_()
     assert "$1.00 held by calls under way" in held

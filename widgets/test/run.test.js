@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import widget from "../src/run.js";
-import { geometry, graph, modelOf, nested, nestedGeometry, page, rows, step, summary, waiting } from "./helpers.js";
+import { geometry, graph, modelOf, nested, nestedGeometry, notes, page, rows, step, summary, waiting } from "./helpers.js";
 
 let window, cleanups;
 beforeEach(() => { window = page(); cleanups = []; mock.timers.enable({ apis: ["setInterval"] }); });
@@ -180,4 +180,18 @@ test("closing a view leaves no listener and no timer", () => {
   const { model, close } = show({ summary: summary({ status: "running", seconds: 0 }) });
   close();
   assert.equal(model.listening(), 0);
+});
+
+test("what went another way and the budget have a line while there is something to say", async () => {
+  const { model, one } = show();
+  assert.ok(one(".dspex-notes").hidden);
+  const budgets = [{ of: "this run", share: 0.41, limit: "$2.00" }];
+  await model.push({ summary: summary({ status: "running", seconds: 1, notes: notes({ instead: [{ name: "<b>x</b>", count: 1 }] }), budgets }) });
+  assert.equal(one(".dspex-notes").hidden, false);
+  assert.equal(one(".dspex-noted").textContent, "<b>x</b> answered instead 1 ×");
+  assert.equal(one(".dspex-budget").textContent, "41% of $2.00 (this run)");
+  assert.equal(one("b"), null);
+  assert.equal(one(".dspex-near"), null);
+  await model.push({ summary: summary({ budgets: [{ ...budgets[0], share: 0.8 }] }) });
+  assert.ok(one(".dspex-near"), "four fifths are spent");
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { callsText, costText, errorText, ICONS, outcomes, rowsText, shares, stepLabel, stepLine, tokensText, WORDS } from "../src/text.js";
-import { rows, step, summary } from "./helpers.js";
+import { budgetText, callsText, costText, errorText, ICONS, notesText, outcomes, rowsText, shares, stepLabel, stepLine, tokensText, WORDS } from "../src/text.js";
+import { notes, rows, step, summary } from "./helpers.js";
 
 const node = { name: "look", kind: "native", pool: "general" };
 
@@ -47,4 +47,18 @@ test("tokens and calls are counted in words", () => {
 test("an error names its step", () => {
   assert.equal(errorText(summary({ error: "bad", error_step: "look" })), "look: bad");
   assert.equal(errorText(summary({ error: "bad" })), "bad");
+});
+test("what went another way is said, and nothing where all went as planned", () => {
+  assert.equal(notesText(notes()), "");
+  assert.equal(notesText(notes({ retried: 1 })), "1 retry");
+  const all = notes({ retried: 2, again: 1, hedged: 3, instead: [{ name: "b/two", count: 4 }], open: ["a/one"], level: "no_second_opinions" });
+  assert.equal(
+    notesText(all),
+    "2 retries · asked again in JSON 1 × · b/two answered instead 4 × · 3 hedges won · circuit of a/one is open · under load: no second opinions",
+  );
+});
+test("of a budget the share that is spent is said, and never more than it is", () => {
+  assert.equal(budgetText([]), "");
+  assert.equal(budgetText([{ of: "this run", share: 0.999, limit: "$2.00" }, { of: "this Lab", share: 1.2, limit: "9 calls" }]), "99% of $2.00 (this run) · 120% of 9 calls (this Lab)");
+  assert.equal(budgetText([{ of: "this run", share: 0.29, limit: "$1.00" }]), "29% of $1.00 (this run)");
 });

@@ -23,8 +23,8 @@ _FALSE_WORDS = re.compile(r"(?im)\bfalse\b|^[\s*•-]*no\b")
 def choice(reading: Reading, field: FieldSpec, options: Sequence[Any], given: Sequence[tuple[int, Any]]) -> Any:
     """Return the option that the prompt speaks for; feedback may have taken some away."""
     labels = tuple(str(o) for o in options)
-    told = reading.labelled(field.name)
-    if told in labels:
+    told = reading.labelled(field.name) if ":" in reading.text else None
+    if told is not None and told in labels:
         reading.say(f"{field.name} is {told!r}: the text says so.")
         return options[labels.index(told)]
     place = {label: i for i, label in enumerate(labels)}

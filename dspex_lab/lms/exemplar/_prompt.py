@@ -44,6 +44,7 @@ _REMINDERS = (
     "\n\nRespond with the corresponding output fields",
     "\n\nRespond with a JSON object in the following order of fields",
 )
+_REMINDER = "\n\nRespond with "
 _REMINDED = tuple(reminder.lstrip() for reminder in _REMINDERS)
 _HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*", re.MULTILINE)
 
@@ -127,7 +128,9 @@ def split_feedback(text: str) -> tuple[str, str]:
     """Return a user message without what was put after it about earlier answers, and that; empty where there is none."""
     if text.startswith(_REMINDED):
         text = f"\n\n{text}"
-    at = max(text.rfind(_REMINDERS[0]), text.rfind(_REMINDERS[1]))
+    at = text.rfind(_REMINDER)
+    while at >= 0 and not text.startswith(_REMINDERS, at):
+        at = text.rfind(_REMINDER, 0, at)
     if at >= 0:
         end = text.find("\n\n", at + 2)
         return (text, "") if end < 0 else (text[:end], text[end + 2 :])

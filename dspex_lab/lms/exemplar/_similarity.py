@@ -95,7 +95,7 @@ class Index:
             return np.zeros(0)
         present = np.zeros(1 << _BITS, np.uint8)
         present[text] = 1
-        return np.add.reduceat(present[self.ids], self.starts, dtype=np.float64)
+        return np.asarray(np.add.reduceat(present.take(self.ids).astype(np.float64), self.starts))
 
     def coverage(self, text: Features) -> Scores:
         """Return, for each text of the index, the share of its features that ``text`` has too, in [0, 1]."""
