@@ -144,7 +144,7 @@ class LMs:
         name = describe(lm)
         with self._lock:
             found = dict(self._added)
-        if name != OFFLINE_MODEL:
+        if name != OFFLINE_MODEL and not any(shelved.lm is lm for shelved in found.values()):
             found.setdefault(name, _Shelved(name, {}, lm))
         found[OFFLINE_MODEL] = _Shelved(OFFLINE_MODEL, {}, self._offline() if name != OFFLINE_MODEL else lm, last_resort=True)
         return found

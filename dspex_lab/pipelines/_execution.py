@@ -58,7 +58,7 @@ class StepRun(Calls):
             status, error, outputs = "failed", problem, {f: v for f, v in self.kept.items() if f in self.shape.outputs}
             tell_error(self, problem)
             partial = partial_of(problem)
-            if partial is not None:
+            if partial is not None and partial.text:
                 self.degraded = f"what had come of the answer when it broke off: {partial.text!r}"
             try:
                 if self.item.on_error == "fallback":

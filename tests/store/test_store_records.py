@@ -24,7 +24,9 @@ def test_every_field_of_every_record_comes_back(store: Store) -> None:
         "err", "st", "m", True, 1, 2, 0.5, 7, "s", ("t", "u"),
     )  # fmt: skip
     one = Span("s", "p", "r", "step", "n", START, 0.5, "failed", "dspy", "w", "err", {"k": 1})
-    lm = LMCall("c", "s", "r", "st", "m", START, 0.5, 1, 2, 0.5, True, True, "err", [{"role": "user"}], ["out"])
+    lm = LMCall(
+        "c", "s", "r", "st", "m", START, 0.5, 1, 2, 0.5, True, True, "err", [{"role": "user"}], ["out"], 2, True, "other", 0.25
+    )
     event = Event("lm.call", START, "r", "s", "st", {"x": None})
     decision = Decision("d", "r", "s", START, "predict", "a", ("a", "b"), "fixed", "because")
     store.write_many([run, one, lm, event, decision])
