@@ -29,7 +29,18 @@ from dspex_lab.lms._prices import price_of
 from dspex_lab.lms._streaming import streamed
 from dspex_lab.lms._tape import Tape
 from dspex_lab.lms._tape_engine import taped_for
-from dspex_lab.resilience import BreakerSettings, Change, Degradation, Guard, Guards, Level, Policy, Retry, is_retrying
+from dspex_lab.resilience import (
+    BreakerSettings,
+    Change,
+    Degradation,
+    DegradationSettings,
+    Guard,
+    Guards,
+    Level,
+    Policy,
+    Retry,
+    is_retrying,
+)
 
 #: How often an LM is asked where neither it nor a policy says: DSPy's own default.
 _DSPY_RETRIES = 3
@@ -49,6 +60,13 @@ def default_policy() -> Policy:
     """
     again = Retry(attempts=_DSPY_RETRIES + 1, wait=0.5, longest=20.0, on=transient)
     return Policy(again, BreakerSettings(on=ailing, cool_down=2.0, longest=5.0))
+
+
+def _degradation() -> DegradationSettings:
+    """Return when what is left out: as usual, but a long queue alone refuses nobody, for a map of 1,000 rows at once is one."""
+    usual = DegradationSettings()
+    last = replace(usual.enter[Level.CACHED_ONLY], queue=1.0)
+    return replace(usual, enter={**usual.enter, Level.CACHED_ONLY: last})
 
 
 def provider_of(lm: Any) -> str:
@@ -78,7 +96,7 @@ class Gateway:
         self._own_policy = policy is not None
         self._policed: set[str] = set()
         self._patient: dict[tuple[str, int], tuple[Guard, Guard]] = {}
-        self.degradation = Degradation(told=self._told)
+        self.degradation = Degradation(_degradation(), told=self._told)
         self.guards = Guards(policy or default_policy(), told=self._told, allows=self.degradation.allows)
         self._tape: Tape | None = None
         self._fallbacks: dict[str, tuple[Any, ...]] = {}

@@ -163,7 +163,8 @@ class GuardedEngine(_Passage):
                 if attempt.deadline is None:
                     return asked()
                 # A thread cannot be stopped, but it can be left.
-                return Work(asked, "dspex-lm").result(attempt.deadline - time.monotonic())
+                left = max(attempt.deadline - time.monotonic(), 0.0)
+                return Work(asked, "dspex-lm").result(left, repr(self._guard.target))
 
         try:
             return self._guard.call(once, **self._how())

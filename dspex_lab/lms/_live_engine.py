@@ -165,18 +165,19 @@ class Work:
         """Have :meth:`result` raise at once."""
         self._over.set()
 
-    def result(self, seconds: float | None = None) -> Any:
+    def result(self, seconds: float | None = None, who: str = "It") -> Any:
         """Return what was done, or raise what it raised.
 
         Args:
             seconds: for how long to wait for it.
+            who: does it, for the error.
 
         Raises:
             asyncio.CancelledError: it was given up.
             TimeoutError: it is not done yet; it goes on, and nobody hears of it.
         """
         if not self._over.wait(seconds):
-            raise TimeoutError(f"It was not done within {seconds:.3g} s.")
+            raise TimeoutError(f"{who} did not answer within {seconds:.2g} s.")
         if not self._done:
             raise asyncio.CancelledError("the stream of the run was abandoned")
         if self._error is not None:

@@ -21,6 +21,9 @@ from dspex_lab.resilience import Retry, retry, retryable
 
 T = TypeVar("T")
 
+#: Characters of an answer that broke off which the note of its step shows; the error's ``partial`` has all.
+_SHOWN = 1_500
+
 #: Seconds that the fallback of a step has where the run's deadline leaves it less.
 _GRACE = 1.0
 
@@ -59,7 +62,7 @@ class StepRun(Calls):
             tell_error(self, problem)
             partial = partial_of(problem)
             if partial is not None and partial.text:
-                self.degraded = f"what had come of the answer when it broke off: {partial.text!r}"
+                self.degraded = f"what had come of the answer when it broke off: {_shown(partial.text)}"
             try:
                 if self.item.on_error == "fallback":
                     status, found, error = await self._fall_back(inputs, problem)
@@ -236,6 +239,10 @@ class StepRun(Calls):
                 raise
             error.__cause__ = problem
             return "failed", {}, error
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r} … ({len(text):,} characters)"
 
 
 def _may_pass(error: BaseException) -> bool:

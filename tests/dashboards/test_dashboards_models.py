@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -186,18 +186,38 @@ def test_the_window_is_that_of_the_filter(guarded: GuardedLab) -> None:
     assert "old/one" not in page.models.view.object
 
 
+def steady(look: Callable[[], bool]) -> Callable[[], bool]:
+    """Return ``look``, where an element that the page has replaced meanwhile counts as not there yet."""
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    def looked() -> bool:
+        try:
+            return look()
+        except StaleElementReferenceException:
+            return False
+
+    return looked
+
+
 def test_a_person_sees_it_in_a_browser_and_nobody_else_is_asked(guarded, browser, asked, eventually) -> None:
     guarded.ledger.budget = "$2"
     guarded.fail(f"evil/{EVIL}", EVIL)
     guarded.call(f"evil/{EVIL}", error=EVIL)
     with dashboards.serve(guarded, refresh=0.1) as served:
         browser.get(served.url)
-        buttons = eventually(lambda: [b for b in browser.execute_script(ALL_OF, "button.bk-btn") if "Models" in b.text])
-        buttons[0].click()
+
+        def pressed() -> bool:
+            buttons = [b for b in browser.execute_script(ALL_OF, "button.bk-btn") if "Models" in b.text]
+            if buttons:
+                buttons[0].click()
+            return bool(buttons)
+
+        def charts() -> bool:
+            return len([c for c in browser.execute_script(ALL_OF, "canvas.marks, svg.marks") if c.size["width"] > 300]) == 2
+
+        eventually(steady(pressed))
         eventually(lambda: "Models in this window" in browser.execute_script(ALL_TEXT))
-        eventually(
-            lambda: len([c for c in browser.execute_script(ALL_OF, "canvas.marks, svg.marks") if c.size["width"] > 300]) == 2
-        )
+        eventually(steady(charts))
         text = browser.execute_script(ALL_TEXT)
         for part in ("Now", "Budget of this Lab", "Models over time: calls", "Circuits and degradation over time", EVIL):
             assert part in text, part

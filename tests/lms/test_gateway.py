@@ -11,10 +11,10 @@ from dspex_lab.errors import BulkheadFull, CircuitOpen, ConfigurationError, LMEr
 from dspex_lab.lms import hint_of, lasting, partial_of
 from dspex_lab.lms._asking import Asking, Recorder, Terms
 from dspex_lab.lms._failures import ailing, named, transient
-from dspex_lab.lms._gateway import Gateway, provider_of, target_of
+from dspex_lab.lms._gateway import Gateway, default_policy, provider_of, target_of
 from dspex_lab.lms._recording import install
 from dspex_lab.lms._tape import Tape
-from dspex_lab.resilience import Policy, Retry
+from dspex_lab.resilience import Level, Load, Policy, Retry, Standing, decide
 from dspex_lab.testing import Fault, FaultyServer, scripted_lm
 
 
@@ -126,6 +126,20 @@ def test_only_calls_are_refused_where_only_caches_answer() -> None:
     call = Asking(lm, Recorder(lambda record: None, None, terms=Terms(gateway)), None)
     with pytest.raises(BulkheadFull, match="only caches answer"):
         gateway.around(call, lm.engine, False, False)
+
+
+def test_a_map_of_a_thousand_rows_at_once_is_not_refused_by_its_own_queue() -> None:
+    settings, standing = _gateway().degradation.settings, Standing()
+    for second in range(0, 600, 10):
+        standing = decide(standing, Load(use=1.0, queue=0.97), settings, float(second))
+    assert standing.level == Level.CHEAPEST_MODEL_FIRST
+    assert decide(standing, Load(refused=0.5), settings, 700.0).level == Level.CACHED_ONLY
+
+
+def test_a_default_circuit_asks_again_every_five_seconds_at_most() -> None:
+    settings = default_policy().breaker
+    assert settings is not None
+    assert (settings.cool_down, settings.longest) == (2.0, 5.0)
 
 
 def test_outside_a_lab_dspy_is_as_it_was() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import enum
 import json
+import keyword
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -459,7 +460,11 @@ def test_errors_of_an_engine_are_those_of_dspy() -> None:
 
 
 names = st.from_regex(r"[a-z][a-z_]{0,6}[a-z]", fullmatch=True).filter(
-    lambda n: n not in dspy.Prediction.__dict__ and n not in ("config", "demos", "lm", "signature", "logprobs", "prediction")
+    lambda n: (
+        not keyword.iskeyword(n)
+        and n not in dspy.Prediction.__dict__
+        and n not in ("config", "demos", "lm", "signature", "logprobs", "prediction")
+    )
 )
 types = st.sampled_from(
     ["str", "int", "float", "bool", "list[str]", "dict[str, int]", "Optional[int]", "Literal['a', 'b']", "list[float]"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import enum
 import ipaddress
+import json
 import pathlib
 import pickle
 import string
@@ -69,15 +70,19 @@ def of(node: Any, *, required: bool = True, **words: Any) -> Field:
 
 
 def unordered(schema: Any) -> Any:
-    """Return a schema with the members of its unions sorted.
+    """Return a schema with the members of its unions and literals sorted.
 
-    Python keeps unions made before and gives one of them for another of the same members, whatever their order.
+    Python keeps those made before and gives one of them for another of the same members, whatever their order.
     """
     if isinstance(schema, list):
         return [unordered(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    return {k: sorted(map(unordered, v), key=repr) if k == "anyOf" else unordered(v) for k, v in schema.items()}
+    return {k: sorted(map(unordered, v), key=_in_order) if k in ("anyOf", "enum") else unordered(v) for k, v in schema.items()}
+
+
+def _in_order(item: Any) -> str:
+    return json.dumps(item, sort_keys=True, default=repr)
 
 
 def refused(schema: Any, **words: Any) -> str:

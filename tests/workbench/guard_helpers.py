@@ -72,6 +72,10 @@ def only(result: dx.Result) -> Any:
 
 
 @pytest.fixture
-def quick() -> Iterator[dx.Lab]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[dx.Lab]:
+    """A Lab that waits for nothing between attempts, and a cache of DSPy's that no other test has filled."""
+    from dspy.clients.cache import Cache
+
+    monkeypatch.setattr(dspy, "cache", Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None))
     with dx.Lab(":memory:") as lab:
         yield without_waits(lab)

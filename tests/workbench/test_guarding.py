@@ -149,6 +149,19 @@ def test_an_engine_of_ones_own_is_guarded_too(quick: dx.Lab) -> None:
     assert broken.engine.calls == 1, "a bug is not tried again"
 
 
+@pytest.mark.parametrize("way", ["run", "arun", "dspy"])
+def test_an_engine_of_dspys_older_form_passes_the_same_way(quick: dx.Lab, way: str) -> None:
+    from dspy.utils import DummyLM
+
+    seen = Seen(quick)
+    quick.budget = "2 calls"
+    quick.use(DummyLM([{"label": "a"}, {"label": "b"}, {"label": "c"}]))
+    statuses = [run(quick, way, message=f"m{n}").status for n in range(3)]
+    assert statuses == ["complete", "complete", "failed"]
+    assert [c.attempts for c in seen.calls] == [1, 1]
+    assert quick.gateway.guards.snapshot()[0].calls == 2
+
+
 # --- the circuit ----------------------------------------------------------------------------------------------------------
 
 
@@ -265,13 +278,23 @@ def test_health_says_which_circuit_is_open(quick: dx.Lab) -> None:
 @pytest.mark.parametrize("way", ["run", "arun", "stream", "dspy"])
 def test_a_policys_timeout_bounds_an_attempt(quick: dx.Lab, way: str) -> None:
     quick.policy(dx.Policy(retry=None, timeout=0.05))
+    quick.budget = "9 calls"
+    seen = Seen(quick)
     with FaultyServer(ANSWER, faults=Fault.hang()) as server:
         quick.use(model_at(server))
         result = run(quick, way)
         assert isinstance(result.error, dspy.LMTimeoutError)
+        assert f"'openai/any-model@{server.url}' did not answer within 0.0" in str(result.error)
         assert server.counts.arrived == 1
         assert _in_use(quick) == 0
+        assert quick.budget.spent.calls == 1, "it may have been paid for"
         server.release()
+        if way in ("run", "dspy"):
+            _until(lambda: len(seen.calls) == 2)
+            late = seen.calls[1]
+            assert late.completion_tokens
+            assert (late.error or "").startswith("CancelledError: it was answered when nobody waited")
+        assert quick.budget.spent.calls == 1, "and it is booked once"
 
 
 def _in_use(lab: dx.Lab) -> int:
@@ -324,13 +347,20 @@ def test_a_cancelled_run_frees_its_place_and_leaves_the_server(quick: dx.Lab) ->
 def test_a_provider_gets_no_more_calls_at_once_than_it_has_places(quick: dx.Lab, tasks: bool) -> None:
     without_waits(quick, bulkhead=dx.BulkheadSettings(limit=4, adaptive=False))
     rows = [{"message": f"m{i}"} for i in range(60)]
-    with FaultyServer(ANSWER) as server:
+    hold = Gate()
+    with FaultyServer(ANSWER, hold=hold) as server:
         quick.use(model_at(server))
         x: Any = SIGNATURE if tasks else dx.step(_threaded, name="s")
-        frame = quick.map(x, rows, concurrency=30)
-        assert set(frame["status"]) == {"complete"}
+        frames: list[Any] = []
+        mapping = threading.Thread(target=lambda: frames.append(quick.map(x, rows, concurrency=30)))
+        mapping.start()
+        _until(lambda: sum(row.waiting for row in quick.gateway.guards.snapshot()) == 26)
+        assert server.reached(4)
+        assert (_in_use(quick), server.counts.arrived) == (4, 4)
+        hold.open()
+        mapping.join(60)
+        assert set(frames[0]["status"]) == {"complete"}
         assert server.counts.arrived == 60
-        assert server.counts.peak <= 4
         assert _in_use(quick) == 0
 
 
