@@ -69,6 +69,15 @@ def _degradation() -> DegradationSettings:
     return replace(usual, enter={**usual.enter, Level.CACHED_ONLY: last})
 
 
+def _judged(policy: Policy) -> Policy:
+    retry, breaker = policy.retry, policy.breaker
+    if retry is not None and retry.on is None:
+        retry = replace(retry, on=transient)
+    if breaker is not None and breaker.on is None:
+        breaker = replace(breaker, on=ailing)
+    return replace(policy, retry=retry, breaker=breaker)
+
+
 def provider_of(lm: Any) -> str:
     """Return whose places a call of ``lm`` takes: ``"provider"`` or, at an address of its own, ``"provider@address"``."""
     return at(describe(lm).partition("/")[0], address_of(lm))
@@ -97,7 +106,7 @@ class Gateway:
         self._policed: set[str] = set()
         self._patient: dict[tuple[str, int], tuple[Guard, Guard]] = {}
         self.degradation = Degradation(_degradation(), told=self._told)
-        self.guards = Guards(policy or default_policy(), told=self._told, allows=self.degradation.allows)
+        self.guards = Guards(_judged(policy) if policy else default_policy(), told=self._told, allows=self.degradation.allows)
         self._tape: Tape | None = None
         self._fallbacks: dict[str, tuple[Any, ...]] = {}
         self._measured = 0.0
@@ -106,7 +115,12 @@ class Gateway:
     # --- settings -----------------------------------------------------------------------------------------------------
 
     def use_policy(self, policy: Policy, lm: Any = None) -> None:
-        """Let ``policy`` stand around the calls of ``lm``, or of all models that have none of their own."""
+        """Let ``policy`` stand around the calls of ``lm``, or of all models that have none of their own.
+
+        Where its retries and its breaker do not say which failures they are for, they are for those of :func:`transient` and
+        :func:`ailing`: a spent quota is not asked again, and a rate limit opens no circuit.
+        """
+        policy = _judged(policy)
         if lm is None:
             self._own_policy = True
             self.guards.use(policy)

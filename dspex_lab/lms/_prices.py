@@ -25,6 +25,8 @@ _TABLES = (
     ("dspy", "clients/model_metadata/snapshot.json.gz"),
 )
 _MILLION = 1_000_000
+#: The source of a price that the user said.
+OWN = "set_price"
 
 #: Providers whose models the tables list under another provider's name: the same service, spoken to in another way.
 _KIN: dict[str, tuple[str, ...]] = {
@@ -95,7 +97,7 @@ def set_price(model: str, *, input: float | None, output: float | None = None) -
                 hint="Give both: set_price('provider/model', input=0.25, output=2.0).",
             )
     with _lock:
-        _own[model] = Price(float(input), float(output), "set_price")  # type: ignore[arg-type]
+        _own[model] = Price(float(input), float(output), OWN)  # type: ignore[arg-type]
 
 
 def price_of(model: str) -> Price | None:

@@ -23,6 +23,7 @@ from dspex_lab.lms._failures import partial_of
 from dspex_lab.lms._feedback import install_feedback
 from dspex_lab.lms._gateway import install_gateway
 from dspex_lab.lms._make import describe, is_simulated
+from dspex_lab.lms._prices import OWN, price_of
 from dspex_lab.lms._streaming import live_call
 
 _install_lock = threading.Lock()
@@ -35,6 +36,15 @@ def _is_cache_hit(entry: dict[str, Any]) -> bool:
     # A native response from DSPy's cache keeps its historical usage, while the call's own usage is empty.
     usage = getattr(response, "usage", None)
     return not entry.get("usage") and bool(getattr(usage, "total_tokens", None) or getattr(usage, "input_tokens", None))
+
+
+def _cost(model: str, usage: dict[str, Any], told: float | None) -> float | None:
+    """Return the US dollars that a call cost: by the user's own price, else as DSPy says, else by the table of prices."""
+    price = price_of(model)
+    if price is None or (told is not None and price.source != OWN):
+        return told
+    sent, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return told if sent is None or answered is None else price.of(sent, answered)
 
 
 def _record(call: Asking, started: float, seconds: float, error: str | None) -> None:
@@ -52,7 +62,7 @@ def _record(call: Asking, started: float, seconds: float, error: str | None) -> 
         seconds=seconds,
         prompt_tokens=0 if hit else usage.get("prompt_tokens"),
         completion_tokens=0 if hit else usage.get("completion_tokens"),
-        cost=0.0 if hit or simulated else entry.get("cost"),
+        cost=0.0 if hit or simulated else _cost(describe(lm), usage, entry.get("cost")),
         cache_hit=hit,
         simulated=simulated,
         error=error,

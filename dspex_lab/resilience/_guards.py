@@ -134,7 +134,7 @@ class Guards:
                 self._policy = policy
             else:
                 self._policies[target] = policy
-            self._guards.clear()
+            self._guards = {name: self._make(name, guard.provider) for name, guard in self._guards.items()}
 
     def policy_of(self, target: str) -> Policy:
         """Return the policy of ``target``."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dspex_lab.lms._tape import Tape, TapeMiss
+from dspex_lab.lms._tape_engine import taped_for
 from dspex_lab.testing import Fault, FaultyServer, Reply, ScriptedEngine, ToolUse, scripted_lm
 
 KEY = "sk-live0123456789abcdef"
@@ -27,12 +28,18 @@ import dspy
 from dspy.clients import execution
 
 from dspex_lab.lms._tape import Tape
+from dspex_lab.lms._tape_engine import taped_for
 
 
 @contextmanager
 def on(tape):
     choose = execution._engine
-    execution._engine = tape.engine  # as the gateway of a Lab does
+
+    def chosen(lm, call, asynchronous):  # as the gateway of a Lab does
+        engine, request, provider = choose(lm, call, asynchronous)
+        return taped_for(engine, tape, lm, call, asynchronous), request, provider
+
+    execution._engine = chosen
     try:
         yield
     finally:
@@ -175,7 +182,13 @@ def hooked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from dspy.clients import execution
 
     def hook(tape: Tape) -> Tape:
-        monkeypatch.setattr(execution, "_engine", tape.engine)
+        choose = execution._engine
+
+        def chosen(lm: Any, call: Any, asynchronous: bool) -> Any:
+            engine, request, provider = choose(lm, call, asynchronous)
+            return taped_for(engine, tape, lm, call, asynchronous), request, provider
+
+        monkeypatch.setattr(execution, "_engine", chosen)
         return tape
 
     return hook  # type: ignore[return-value]
