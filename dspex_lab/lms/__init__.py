@@ -9,80 +9,80 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex_lab.lms._asking import CONTEXT_KEY, Recorder, Terms, current_recorder
-    from dspex_lab.lms._autolog import autolog, autolog_off, is_autologging
-    from dspex_lab.lms._budget import Budget, Ledger, Notice, Spent
-    from dspex_lab.lms._capabilities import set_model
-    from dspex_lab.lms._chain import CACHE
-    from dspex_lab.lms._direct import DirectCalls
     from dspex_lab.lms._embed import embed_text, sentence_embedder
-    from dspex_lab.lms._failures import hint_of, lasting, partial_of
-    from dspex_lab.lms._feedback import FEEDBACK_KEY, asking_again, current_feedback, install_feedback, with_feedback
-    from dspex_lab.lms._gateway import Gateway
     from dspex_lab.lms._judge import LMJudge
     from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
-    from dspex_lab.lms._mcp import MCPTools, mcp_tools
     from dspex_lab.lms._models import Models
     from dspex_lab.lms._portable import from_portable, portable, register_engine
-    from dspex_lab.lms._prices import Price, price_of, set_price
-    from dspex_lab.lms._providers import is_listed
-    from dspex_lab.lms._recording import install
-    from dspex_lab.lms._requirements import Requirements
-    from dspex_lab.lms._shelf import LMs
-    from dspex_lab.lms._streaming import Token
-    from dspex_lab.lms._tape import Tape, TapeError, TapeMiss
+    from dspex_lab.lms.budget import Budget, Ledger, Notice, Spent
+    from dspex_lab.lms.calls._asking import CONTEXT_KEY, Recorder, Terms, current_recorder
+    from dspex_lab.lms.calls._chain import CACHE
+    from dspex_lab.lms.calls._direct import DirectCalls
+    from dspex_lab.lms.calls._failures import hint_of, lasting, partial_of
+    from dspex_lab.lms.calls._feedback import FEEDBACK_KEY, asking_again, current_feedback, install_feedback, with_feedback
+    from dspex_lab.lms.calls._gateway import Gateway
+    from dspex_lab.lms.calls._recording import install
+    from dspex_lab.lms.calls._streaming import Token
+    from dspex_lab.lms.choice._capabilities import set_model
+    from dspex_lab.lms.choice._prices import Price, price_of, set_price
+    from dspex_lab.lms.choice._providers import is_listed
+    from dspex_lab.lms.choice._requirements import Requirements
+    from dspex_lab.lms.choice._shelf import LMs
     from dspex_lab.lms.exemplar._engine import AsyncExemplarEngine, ExemplarEngine
+    from dspex_lab.lms.mcp._mcp import MCPTools, mcp_tools
+    from dspex_lab.lms.plain._autolog import autolog, autolog_off, is_autologging
+    from dspex_lab.lms.tape._tape import Tape, TapeError, TapeMiss
 
 _HOME = {
     "AsyncExemplarEngine": "exemplar",
-    "MCPTools": "_mcp",
-    "autolog": "_autolog",
-    "autolog_off": "_autolog",
-    "is_autologging": "_autolog",
-    "mcp_tools": "_mcp",
-    "Budget": "_budget",
-    "CACHE": "_chain",
-    "CONTEXT_KEY": "_asking",
-    "DirectCalls": "_direct",
+    "MCPTools": "mcp._mcp",
+    "autolog": "plain._autolog",
+    "autolog_off": "plain._autolog",
+    "is_autologging": "plain._autolog",
+    "mcp_tools": "mcp._mcp",
+    "Budget": "budget",
+    "CACHE": "calls._chain",
+    "CONTEXT_KEY": "calls._asking",
+    "DirectCalls": "calls._direct",
     "ExemplarEngine": "exemplar",
-    "FEEDBACK_KEY": "_feedback",
-    "Gateway": "_gateway",
+    "FEEDBACK_KEY": "calls._feedback",
+    "Gateway": "calls._gateway",
     "LMJudge": "_judge",
-    "LMs": "_shelf",
-    "Ledger": "_budget",
+    "LMs": "choice._shelf",
+    "Ledger": "budget",
     "Models": "_models",
-    "Notice": "_budget",
+    "Notice": "budget",
     "OFFLINE_MODEL": "_make",
-    "Price": "_prices",
-    "Recorder": "_asking",
-    "Requirements": "_requirements",
-    "Spent": "_budget",
-    "Tape": "_tape",
-    "TapeError": "_tape",
-    "TapeMiss": "_tape",
-    "Terms": "_asking",
-    "Token": "_streaming",
-    "asking_again": "_feedback",
-    "current_feedback": "_feedback",
-    "current_recorder": "_asking",
+    "Price": "choice._prices",
+    "Recorder": "calls._asking",
+    "Requirements": "choice._requirements",
+    "Spent": "budget",
+    "Tape": "tape._tape",
+    "TapeError": "tape._tape",
+    "TapeMiss": "tape._tape",
+    "Terms": "calls._asking",
+    "Token": "calls._streaming",
+    "asking_again": "calls._feedback",
+    "current_feedback": "calls._feedback",
+    "current_recorder": "calls._asking",
     "describe": "_make",
     "embed_text": "_embed",
     "from_portable": "_portable",
-    "hint_of": "_failures",
-    "install": "_recording",
-    "install_feedback": "_feedback",
-    "is_listed": "_providers",
+    "hint_of": "calls._failures",
+    "install": "calls._recording",
+    "install_feedback": "calls._feedback",
+    "is_listed": "choice._providers",
     "is_simulated": "_make",
-    "lasting": "_failures",
+    "lasting": "calls._failures",
     "make_lm": "_make",
-    "partial_of": "_failures",
+    "partial_of": "calls._failures",
     "portable": "_portable",
-    "price_of": "_prices",
+    "price_of": "choice._prices",
     "register_engine": "_portable",
     "sentence_embedder": "_embed",
-    "set_model": "_capabilities",
-    "set_price": "_prices",
-    "with_feedback": "_feedback",
+    "set_model": "choice._capabilities",
+    "set_price": "choice._prices",
+    "with_feedback": "calls._feedback",
 }
 
 __all__ = [

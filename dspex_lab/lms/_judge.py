@@ -8,9 +8,9 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex_lab.errors import ConfigurationError, LMError
-from dspex_lab.lms._asking import current_recorder
 from dspex_lab.lms._make import describe, make_lm
 from dspex_lab.lms._portable import from_portable, portable
+from dspex_lab.lms.calls._asking import current_recorder
 from dspex_lab.native.metrics import Verdict
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dspex_lab.errors import LMError
-from dspex_lab.lms._providers import check_model, is_local
+from dspex_lab.lms.choice._providers import check_model, is_local
 
 if TYPE_CHECKING:
     import dspy

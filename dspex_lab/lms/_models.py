@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dspex_lab.lms._asking import current_recorder
 from dspex_lab.lms._make import make_lm
+from dspex_lab.lms.calls._asking import current_recorder
 
 
 class Models:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dspex_lab.errors import LMError
-from dspex_lab.lms._providers import key_variables
+from dspex_lab.lms.choice._providers import key_variables
 
 if TYPE_CHECKING:
     import dspy

@@ -13,7 +13,7 @@ class PlainCalls(Base):
         """Record plain DSPy calls of this process too, until switched off or the Lab is closed.
 
         Each call of a top-level DSPy program is a run tagged ``"autolog"``, each LM call outside any run an LM call; see
-        :mod:`dspex_lab.lms._autolog`. ``dspy.context(dspex_autolog=False)`` leaves a block out.
+        :mod:`dspex_lab.lms.plain._autolog`. ``dspy.context(dspex_autolog=False)`` leaves a block out.
         """
         self._ensure_open()
         if not on:

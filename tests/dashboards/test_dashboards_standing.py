@@ -13,7 +13,7 @@ from guarded import EVIL, KEY, GuardedLab
 from dspex_lab import dashboards
 from dspex_lab.dashboards._sheet import LONGEST, Bar, Sheet, Table, words
 from dspex_lab.dashboards._standing import policy_line
-from dspex_lab.lms._budget import Estimate
+from dspex_lab.lms.budget import Estimate
 from dspex_lab.resilience import BreakerSettings, BulkheadSettings, Finding, Hedge, Policy, Retry
 from dspex_lab.store import Store
 

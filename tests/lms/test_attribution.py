@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex_lab.lms._attribution import ChatReader, JsonReader, PlainReader, Reader, XmlReader, reader_of
+from dspex_lab.lms.calls._attribution import ChatReader, JsonReader, PlainReader, Reader, XmlReader, reader_of
 from dspex_lab.lms.exemplar._style import write
 
 SIGNATURE = dspy.Signature("question -> answer, note, score: int")

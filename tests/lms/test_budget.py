@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from dspex_lab.errors import BudgetExceeded, CircuitOpen, ConfigurationError
-from dspex_lab.lms._budget import Budget, Estimate, Ledger, Notice, Snapshot, Spent
-from dspex_lab.lms._prices import Price
+from dspex_lab.lms.budget import Budget, Estimate, Ledger, Notice, Snapshot, Spent
+from dspex_lab.lms.choice._prices import Price
 
 PRICE = Price(1.0, 2.0, "test")  # a millionth of a dollar a token sent, two a token answered
 

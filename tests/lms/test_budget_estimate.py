@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex_lab import shipped
-from dspex_lab.lms._budget import estimate, prompt_tokens
-from dspex_lab.lms._budget_estimate import MEDIUM, USUAL_ANSWER, text_tokens
-from dspex_lab.lms._prices import Price
+from dspex_lab.lms.budget import estimate, prompt_tokens
+from dspex_lab.lms.budget._estimate import MEDIUM, USUAL_ANSWER, text_tokens
+from dspex_lab.lms.choice._prices import Price
 
 PRICE = Price(1.0, 2.0, "test")
 

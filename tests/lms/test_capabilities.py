@@ -12,9 +12,10 @@ import dspy
 import pytest
 
 from dspex_lab import ConfigurationError
-from dspex_lab.lms import _capabilities, _prices, make_lm, price_of, set_price
-from dspex_lab.lms._capabilities import ABILITIES, ModelFacts, facts_of, set_model, tokens
-from dspex_lab.lms._prices import listed_models
+from dspex_lab.lms import make_lm, price_of, set_price
+from dspex_lab.lms.choice import _capabilities, _prices
+from dspex_lab.lms.choice._capabilities import ABILITIES, ModelFacts, facts_of, set_model, tokens
+from dspex_lab.lms.choice._prices import listed_models
 from dspex_lab.testing import scripted_lm
 
 
@@ -237,7 +238,7 @@ def test_facts_need_neither_litellm_nor_the_network() -> None:
         "import sys, socket\n"
         "def refuse(*a, **k): raise OSError('the network')\n"
         "socket.socket.connect = refuse\n"
-        "from dspex_lab.lms._capabilities import facts_of\n"
+        "from dspex_lab.lms.choice._capabilities import facts_of\n"
         "assert facts_of('openai/gpt-5-mini').context\n"
         "print('litellm' in sys.modules, 'dspy' in sys.modules)"
     )

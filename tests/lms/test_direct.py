@@ -16,8 +16,8 @@ from dspy.utils.callback import BaseCallback
 from dspex_lab.errors import BudgetExceeded
 from dspex_lab.events import Event, LMCall
 from dspex_lab.lms import CONTEXT_KEY, DirectCalls, Gateway, Ledger, Recorder, Terms, install
-from dspex_lab.lms._direct import _from_memory, _prepared
-from dspex_lab.lms._feedback import asking_again
+from dspex_lab.lms.calls._direct import _from_memory, _prepared
+from dspex_lab.lms.calls._feedback import asking_again
 from dspex_lab.native._predict import NativePredict
 from dspex_lab.native._transport import LMCalls
 from dspex_lab.testing import scripted_lm
@@ -360,7 +360,7 @@ def test_no_warning_of_messages_that_are_dictionaries() -> None:
 
 
 def test_what_is_kept_of_settings_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dspex_lab.lms import _direct
+    from dspex_lab.lms.calls import _direct
 
     kept: dict[Any, Any] = {}
     monkeypatch.setattr(_direct, "_known_options", kept)

@@ -9,11 +9,11 @@ import pytest
 
 from dspex_lab.errors import BulkheadFull, CircuitOpen, ConfigurationError, LMError
 from dspex_lab.lms import hint_of, lasting, partial_of
-from dspex_lab.lms._asking import Asking, Recorder, Terms
-from dspex_lab.lms._failures import ailing, named, transient
-from dspex_lab.lms._gateway import Gateway, default_policy, provider_of, target_of
-from dspex_lab.lms._recording import install
-from dspex_lab.lms._tape import Tape
+from dspex_lab.lms.calls._asking import Asking, Recorder, Terms
+from dspex_lab.lms.calls._failures import ailing, named, transient
+from dspex_lab.lms.calls._gateway import Gateway, default_policy, provider_of, target_of
+from dspex_lab.lms.calls._recording import install
+from dspex_lab.lms.tape._tape import Tape
 from dspex_lab.resilience import Level, Load, Policy, Retry, Standing, decide
 from dspex_lab.testing import Fault, FaultyServer, scripted_lm
 
@@ -66,11 +66,12 @@ def test_the_terms_of_a_model_travel_and_are_taken() -> None:
     here, there = _gateway(), _gateway()
     lm, other = _lm(), _lm("openai/b")
     assert here.terms_of(lm, lambda each: each.model) == {"fallbacks": []}
-    policy = Policy(retry=Retry(attempts=2))
-    here.use_policy(policy, lm)
+    here.use_policy(Policy(retry=Retry(attempts=2)), lm)
     here.use_fallbacks(lm, [other, "cache"])
     terms = here.terms_of(lm, lambda each: each.model)
+    policy = terms["policy"]
     assert terms == {"fallbacks": ["openai/b", "cache"], "policy": policy}
+    assert (policy.retry.attempts, policy.retry.on, policy.breaker.on) == (2, transient, ailing)
     assert there.take(lm, terms, lambda name: {"openai/b": other}[name]) is None
     assert there.fallbacks(lm) == (other, "cache")
     guard = there.guard(lm)

@@ -20,9 +20,9 @@ from keyring.backends.fail import Keyring as NoKeyring
 from keyring.backends.null import Keyring as NullKeyring
 
 from dspex_lab import ConfigurationError
-from dspex_lab.lms import _keys
-from dspex_lab.lms._keys import SERVICE, Keys, check_key
-from dspex_lab.lms._providers import accepted_variables, key_variables, known_providers
+from dspex_lab.lms.choice import _keys
+from dspex_lab.lms.choice._keys import SERVICE, Keys, check_key
+from dspex_lab.lms.choice._providers import accepted_variables, key_variables, known_providers
 
 KEY = "sk-proj-A1b2C3d4E5f6G7h8I9j0"
 
@@ -213,7 +213,7 @@ def test_where_nobody_can_be_asked_that_is_said(keys: Keys, monkeypatch: pytest.
 
 def test_where_what_is_typed_would_be_seen_nothing_is_read() -> None:
     code = (
-        "from dspex_lab.lms._keys import Keys\n"
+        "from dspex_lab.lms.choice._keys import Keys\n"
         "from dspex_lab import ConfigurationError\n"
         "try: Keys().enter('openai')\n"
         "except ConfigurationError as e: print('refused:', e)"
@@ -368,6 +368,6 @@ def test_the_keys_that_are_there_are_listed_once_each(keys: Keys) -> None:
 
 
 def test_neither_package_is_loaded_before_it_is_needed() -> None:
-    code = "import sys, dspex_lab.lms._keys; print([m for m in ('keyring', 'dotenv', 'dspy') if m in sys.modules])"
+    code = "import sys, dspex_lab.lms.choice._keys; print([m for m in ('keyring', 'dotenv', 'dspy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -14,7 +14,7 @@ from dspy.utils.dummies import DummyLM
 import dspex_lab.lms as lms
 from dspex_lab.errors import LMError
 from dspex_lab.lms import describe, is_simulated, make_lm
-from dspex_lab.lms._providers import is_local, key_variables, known_providers
+from dspex_lab.lms.choice._providers import is_local, key_variables, known_providers
 
 
 @pytest.fixture(autouse=True)

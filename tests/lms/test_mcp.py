@@ -24,10 +24,10 @@ dspy = pytest.importorskip("dspy")
 pytest.importorskip("mcp", reason="MCP tools need the package mcp (extra mcp)")
 
 from dspex_lab.errors import ConfigurationError  # noqa: E402
-from dspex_lab.lms._mcp import MCPTools, mcp_tools  # noqa: E402
-from dspex_lab.lms._mcp_session import list_tools, text_of  # noqa: E402
-from dspex_lab.lms._mcp_target import Target  # noqa: E402
-from dspex_lab.lms._mcp_tool import Unfit, as_tool, clean_text  # noqa: E402
+from dspex_lab.lms.mcp._mcp import MCPTools, mcp_tools  # noqa: E402
+from dspex_lab.lms.mcp._session import list_tools, text_of  # noqa: E402
+from dspex_lab.lms.mcp._target import Target  # noqa: E402
+from dspex_lab.lms.mcp._tool import Unfit, as_tool, clean_text  # noqa: E402
 from dspex_lab.testing import scripted_lm  # noqa: E402
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
@@ -363,7 +363,7 @@ def test_tools_that_are_held_keep_the_server_and_what_nobody_holds_ends_it() -> 
 def test_a_kernel_that_is_killed_leaves_no_server(tmp_path: Path) -> None:
     script = f"""
 import sys, threading
-from dspex_lab.lms._mcp import mcp_tools
+from dspex_lab.lms.mcp._mcp import mcp_tools
 tools = mcp_tools([sys.executable, {SERVER!r}])
 print(tools["pid"](), flush=True)
 threading.Event().wait()
@@ -377,7 +377,9 @@ threading.Event().wait()
 
 
 def test_a_process_that_ends_closes_them(tmp_path: Path) -> None:
-    script = f"import sys; from dspex_lab.lms._mcp import mcp_tools; print(mcp_tools([sys.executable, {SERVER!r}])['pid']())"
+    script = (
+        f"import sys; from dspex_lab.lms.mcp._mcp import mcp_tools; print(mcp_tools([sys.executable, {SERVER!r}])['pid']())"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=120, check=True
     )

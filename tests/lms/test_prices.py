@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dspex_lab import ConfigurationError
-from dspex_lab.lms import Price, _prices, price_of, set_price
+from dspex_lab.lms import Price, price_of, set_price
+from dspex_lab.lms.choice import _prices
 
 
 @pytest.fixture(autouse=True)

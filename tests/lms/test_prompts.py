@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspex_lab.lms._prompts import prompt_of
+from dspex_lab.lms.choice._prompts import prompt_of
 
 
 def call(**fields: Any) -> dict[str, Any]:

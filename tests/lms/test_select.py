@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from dspex_lab import ConfigurationError
 from dspex_lab.lms import Price
-from dspex_lab.lms._capabilities import ABILITIES, ModelFacts
-from dspex_lab.lms._requirements import Requirements, requirements
-from dspex_lab.lms._select import Candidate, select
-from dspex_lab.lms._statistics import Measured
+from dspex_lab.lms.choice._capabilities import ABILITIES, ModelFacts
+from dspex_lab.lms.choice._requirements import Requirements, requirements
+from dspex_lab.lms.choice._select import Candidate, select
+from dspex_lab.lms.choice._statistics import Measured
 
 
 def model(name: str, *, quality: float | None = 0.5, price: tuple[float, float] | None = (1, 4), **facts: Any) -> Candidate:

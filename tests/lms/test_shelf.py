@@ -11,11 +11,12 @@ import pytest
 
 import dspex_lab as dx
 from dspex_lab import ConfigurationError, LMError
-from dspex_lab.lms import _capabilities, _prices, make_lm
-from dspex_lab.lms._cache import CacheState, _put_aside
-from dspex_lab.lms._gateway import target_of
-from dspex_lab.lms._requirements import Requirements
-from dspex_lab.lms._shelf import LMs
+from dspex_lab.lms import make_lm
+from dspex_lab.lms.calls._gateway import target_of
+from dspex_lab.lms.choice import _capabilities, _prices
+from dspex_lab.lms.choice._cache import CacheState, _put_aside
+from dspex_lab.lms.choice._requirements import Requirements
+from dspex_lab.lms.choice._shelf import LMs
 from dspex_lab.testing import scripted_lm
 
 OFFLINE = "offline/exemplar"

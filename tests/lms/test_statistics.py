@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dspex_lab import ConfigurationError
 from dspex_lab.events import Bus, Event, LMCall
-from dspex_lab.lms import _statistics
-from dspex_lab.lms._statistics import HALF_CALLS, HALF_SECONDS, Measured, Statistics
+from dspex_lab.lms.choice import _statistics
+from dspex_lab.lms.choice._statistics import HALF_CALLS, HALF_SECONDS, Measured, Statistics
 
 NOW = 1_000_000.0
 

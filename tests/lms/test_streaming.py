@@ -30,9 +30,9 @@ from dspy.lm15 import (
 
 from dspex_lab.events import LMCall
 from dspex_lab.lms import CONTEXT_KEY, Recorder, install
-from dspex_lab.lms._gateway import install_gateway
-from dspex_lab.lms._live_engine import LiveEngine
-from dspex_lab.lms._streaming import Token, system_of
+from dspex_lab.lms.calls._gateway import install_gateway
+from dspex_lab.lms.calls._live_engine import LiveEngine
+from dspex_lab.lms.calls._streaming import Token, system_of
 from dspex_lab.testing import Streams, scripted_lm
 
 

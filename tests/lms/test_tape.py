@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from dspex_lab.errors import ConfigurationError, LMError
-from dspex_lab.lms._tape import Tape, TapeError, TapeMiss
-from dspex_lab.lms._tape_engine import taped, taped_embedder
-from dspex_lab.lms._tape_errors import error_data, error_from
+from dspex_lab.lms.tape._engine import taped, taped_embedder
+from dspex_lab.lms.tape._errors import error_data, error_from
+from dspex_lab.lms.tape._tape import Tape, TapeError, TapeMiss
 from dspex_lab.resilience import Retry
 from dspex_lab.testing import AsyncScriptedEngine, ScriptedEngine
 
@@ -619,7 +619,7 @@ def test_a_full_disk_loses_that_call_alone(path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_call_too_large_to_be_read_again_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dspex_lab.lms._tape.LONGEST_LINE", 1000)
+    monkeypatch.setattr("dspex_lab.lms.tape._tape.LONGEST_LINE", 1000)
     with Tape(path, "record") as tape:
         assert taped(ScriptedEngine("x" * 2000), tape).complete(request()).text == "x" * 2000
         assert tape.lost == 1

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dspex_lab.errors import ConfigurationError
-from dspex_lab.lms import _tape_file
-from dspex_lab.lms._tape import Tape, TapeError, TapeMiss
-from dspex_lab.lms._tape_engine import taped
-from dspex_lab.lms._tape_file import FORMAT, read_tape
+from dspex_lab.lms.tape import _file as _tape_file
+from dspex_lab.lms.tape._engine import taped
+from dspex_lab.lms.tape._file import FORMAT, read_tape
+from dspex_lab.lms.tape._tape import Tape, TapeError, TapeMiss
 from dspex_lab.testing import ScriptedEngine
 
 
@@ -111,8 +111,8 @@ def test_a_recorder_that_is_killed_leaves_a_whole_tape(tmp_path: Path) -> None:
     script = """
 import os, sys
 from dspy.lm15 import Message, Request
-from dspex_lab.lms._tape import Tape
-from dspex_lab.lms._tape_engine import taped
+from dspex_lab.lms.tape._tape import Tape
+from dspex_lab.lms.tape._engine import taped
 from dspex_lab.testing import ScriptedEngine
 tape = Tape(sys.argv[1], "record")
 for text in "ab":
@@ -134,7 +134,7 @@ def test_two_cannot_write_one_tape_and_many_can_read_it(tape_file: Path) -> None
             [
                 sys.executable,
                 "-c",
-                "import sys; from dspex_lab.lms._tape import Tape; Tape(sys.argv[1], 'record')",
+                "import sys; from dspex_lab.lms.tape._tape import Tape; Tape(sys.argv[1], 'record')",
                 str(tape_file),
             ],
             capture_output=True,

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from dspex_lab.lms._tape import Tape, TapeMiss
-from dspex_lab.lms._tape_engine import taped_for
+from dspex_lab.lms.tape._engine import taped_for
+from dspex_lab.lms.tape._tape import Tape, TapeMiss
 from dspex_lab.testing import Fault, FaultyServer, Reply, ScriptedEngine, ToolUse, scripted_lm
 
 KEY = "sk-live0123456789abcdef"
@@ -27,8 +27,8 @@ from contextlib import contextmanager
 import dspy
 from dspy.clients import execution
 
-from dspex_lab.lms._tape import Tape
-from dspex_lab.lms._tape_engine import taped_for
+from dspex_lab.lms.tape._tape import Tape
+from dspex_lab.lms.tape._engine import taped_for
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def test_a_dspy_program_runs_from_a_tape_and_a_miss_reaches_its_caller(tmp_path:
 def test_a_taped_engine_is_an_engine_of_dspy(tmp_path: Path) -> None:
     import dspy
 
-    from dspex_lab.lms._tape import taped
+    from dspex_lab.lms.tape._tape import taped
     from dspex_lab.testing import AsyncScriptedEngine
 
     path = tmp_path / "demo.jsonl"
@@ -247,7 +247,7 @@ def test_a_stream_that_a_server_cut_is_cut_again(tmp_path: Path) -> None:
     from dspy.clients.engines.lm15_engine import LM15Engine
     from dspy.lm15 import LM15Error, Message, Request, RouterConfig
 
-    from dspex_lab.lms._tape import taped
+    from dspex_lab.lms.tape._tape import taped
 
     path, seen = tmp_path / "demo.jsonl", [[], []]  # type: ignore[var-annotated]
     asked = Request(model="openai/any", messages=(Message.user("hello"),))

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex_lab.lms._tape import Tape, TapeMiss
-from dspex_lab.lms._tape_engine import taped
-from dspex_lab.lms._tape_entry import mask_pieces
-from dspex_lab.lms._tape_match import fits
-from dspex_lab.lms._tape_request import Asked, Masker, canonical, canonical_legacy, dumps, secrets_of
+from dspex_lab.lms.tape._engine import taped
+from dspex_lab.lms.tape._entry import mask_pieces
+from dspex_lab.lms.tape._match import fits
+from dspex_lab.lms.tape._request import Asked, Masker, canonical, canonical_legacy, dumps, secrets_of
+from dspex_lab.lms.tape._tape import Tape, TapeMiss
 from dspex_lab.security import MASK
 from dspex_lab.testing import ScriptedEngine
 

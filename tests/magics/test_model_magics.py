@@ -17,8 +17,8 @@ from jupyter_client.manager import KernelManager
 from keyring.backend import KeyringBackend
 
 import dspex_lab as dx
-from dspex_lab.lms import _capabilities, _prices
-from dspex_lab.lms._cache import _put_aside
+from dspex_lab.lms.choice import _capabilities, _prices
+from dspex_lab.lms.choice._cache import _put_aside
 from dspex_lab.magics._needs import needs_of
 from dspex_lab.testing import scripted_lm
 

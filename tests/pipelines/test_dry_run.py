@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import dspex_lab as dx
 from dspex_lab.events import RunOptions
-from dspex_lab.lms import _prices, set_price
+from dspex_lab.lms import set_price
+from dspex_lab.lms.choice import _prices
 from dspex_lab.pipelines import CheckReport, Kind, Shape, Step, StepField, Surroundings, each, loop, parallel, step_kind, when
 from dspex_lab.pipelines.dryrun import Bounds, Spend, _shape
 from dspex_lab.pipelines.kinds import assert_, suggest, template

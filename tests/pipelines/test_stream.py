@@ -13,7 +13,7 @@ from dspy.clients.cache import Cache
 from dspy.lm15 import ServerError
 
 import dspex_lab as dx
-from dspex_lab.lms._streaming import Token
+from dspex_lab.lms.calls._streaming import Token
 from dspex_lab.pipelines import Hub, StreamEvent, template
 from dspex_lab.testing import Gate, Streams, scripted_lm
 

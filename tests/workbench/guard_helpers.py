@@ -12,7 +12,7 @@ import pytest
 
 import dspex_lab as dx
 from dspex_lab.events import Event, LMCall
-from dspex_lab.lms._gateway import default_policy
+from dspex_lab.lms.calls._gateway import default_policy
 from dspex_lab.testing import FaultyServer
 
 KEY = "sk-test-0123456789abcdefghij"

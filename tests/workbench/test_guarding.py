@@ -192,7 +192,7 @@ def test_a_circuit_opens_refuses_at_once_and_closes_by_one_probe(quick: dx.Lab, 
 
 
 def _ailing() -> Any:
-    from dspex_lab.lms._failures import ailing
+    from dspex_lab.lms.calls._failures import ailing
 
     return ailing
 

@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from dspex_lab.errors import ConfigurationError, did_you_mean
 from dspex_lab.lms._portable import _PLACEHOLDERS, _holds_secret, _variable_with
-from dspex_lab.lms._providers import _registry
+from dspex_lab.lms.choice._providers import _registry
 
 #: Shorter secrets are not looked for in what a server says: "local" is a word.
 _MASKED_FROM = 8

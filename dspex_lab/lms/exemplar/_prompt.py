@@ -34,7 +34,7 @@ _BAML = re.compile(
 _GIVEN, _MADE = "As input, you will be provided with:\n", "Your outputs must contain:\n"
 _LAID_OUT = "You should lay out your outputs in detail so that your answer can be understood by another agent"
 _SPECIFIC = "\nSpecific instructions: "
-#: How the report on an earlier answer begins (see ``lms/_feedback.py``), where no reminder of the form stands before it.
+#: How the report on an earlier answer begins (see ``lms/calls/_feedback.py``), where no reminder of the form stands before it.
 _REPORTS = ("An earlier answer to this was not accepted.\n", "Earlier answers to this were not accepted.\n")
 #: The input in which ``dspy.Refine`` puts its advice.
 _HINT = "hint_"

@@ -502,7 +502,7 @@ def test_every_way_to_call_a_model_carries_it() -> None:
 def test_a_request_that_ends_with_the_model_gets_a_message_of_its_own() -> None:
     from dspy.lm15 import Message, Request, TextPart
 
-    from dspex_lab.lms._feedback import _with_feedback
+    from dspex_lab.lms.calls._feedback import _with_feedback
 
     turns = (Message(role="user", parts=(TextPart(text="a"),)), Message(role="assistant", parts=(TextPart(text="b"),)))
     found = _with_feedback(Request(model="m", messages=turns), "F")

@@ -1,0 +1,1 @@
+"""Plain DSPy calls of this process, recorded."""
