@@ -17,7 +17,6 @@ import pytest
 
 dspy = pytest.importorskip("dspy")
 
-from dspex_lab.lms.plain import _autolog as module  # noqa: E402
 from dspy.clients.base_lm import BaseLM  # noqa: E402
 from dspy.evaluate.evaluate import Evaluate  # noqa: E402
 from dspy.primitives.module import Module  # noqa: E402
@@ -25,6 +24,7 @@ from dspy.primitives.module import Module  # noqa: E402
 import dspex_lab as dx  # noqa: E402
 from dspex_lab.events import EVENT_NAMES, Event, LMCall, RunRecord, Span  # noqa: E402
 from dspex_lab.lms import install  # noqa: E402
+from dspex_lab.lms.plain import _autolog as module  # noqa: E402
 from dspex_lab.lms.plain._autolog import autolog, is_autologging  # noqa: E402
 from dspex_lab.lms.plain._values import as_json, inputs_of, outputs_of  # noqa: E402
 from dspex_lab.testing import scripted_lm  # noqa: E402
