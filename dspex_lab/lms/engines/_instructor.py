@@ -214,7 +214,7 @@ class InstructorEngine(_Validating, HttpEngine):
             failure = work.failed(error, got)
             if failure is None:
                 raise
-            raise failure from (error if got else None)
+            raise failure from None  # instructor's own errors cannot be unpickled; what they say is in this one
         return work.validated(answer, got[0], adaptations)
 
     def stream(self, request: Request) -> Iterator[Any]:
@@ -251,7 +251,7 @@ class AsyncInstructorEngine(_Validating, AsyncHttpEngine):
             failure = work.failed(error, got)
             if failure is None:
                 raise
-            raise failure from (error if got else None)
+            raise failure from None
         return work.validated(answer, got[0], adaptations)
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:

@@ -227,6 +227,8 @@ def test_a_fault_of_its_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_mismatches_travel() -> None:
+    import distributed  # noqa: F401 - which has tracebacks and causes pickled along
+
     with FaultyServer(BAD) as server:
         error = failure(lambda: InstructorEngine(server.url).complete(structured()))
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
