@@ -227,7 +227,9 @@ def test_a_fault_of_its_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_mismatches_travel() -> None:
-    import distributed  # noqa: F401 - which has tracebacks and causes pickled along
+    from tblib import pickling_support
+
+    pickling_support.install(SchemaMismatch)  # as Dask does: causes are pickled along
 
     with FaultyServer(BAD) as server:
         error = failure(lambda: InstructorEngine(server.url).complete(structured()))
