@@ -214,8 +214,9 @@ class InstructorEngine(_Validating, HttpEngine):
             failure = work.failed(error, got)
             if failure is None:
                 raise
-            raise failure from None  # instructor's own errors cannot be unpickled; what they say is in this one
-        return work.validated(answer, got[0], adaptations)
+        else:
+            return work.validated(answer, got[0], adaptations)
+        raise failure  # out here, without instructor's own, which cannot be unpickled; what that says is in this one
 
     def stream(self, request: Request) -> Iterator[Any]:
         """Yield the answer's events; see :meth:`HttpEngine.stream`."""
@@ -251,8 +252,9 @@ class AsyncInstructorEngine(_Validating, AsyncHttpEngine):
             failure = work.failed(error, got)
             if failure is None:
                 raise
-            raise failure from None
-        return work.validated(answer, got[0], adaptations)
+        else:
+            return work.validated(answer, got[0], adaptations)
+        raise failure
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         """Yield the answer's events; see :meth:`HttpEngine.stream`."""
