@@ -69,6 +69,6 @@ def _some(items: Any) -> list[Any]:
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except Exception:
+    except Exception:  # a user's __repr__ may raise anything; the call that is recorded goes on
         return f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST_REPR else f"{text[:_LONGEST_REPR]}…"
