@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dspex_lab import _lazy
 from dspex_lab._version import __version__
 
 if TYPE_CHECKING:
+    from dspex_lab._options import RunOptions
     from dspex_lab._shipped import shipped
     from dspex_lab.config import Config
     from dspex_lab.errors import (
@@ -15,20 +16,37 @@ if TYPE_CHECKING:
         BulkheadFull,
         CircuitOpen,
         ConfigurationError,
+        ConstraintError,
+        CpuTimeExceeded,
         DspexError,
+        GpuOutOfMemory,
+        JobError,
+        LeaseError,
         LMError,
         OutOfMemory,
         PipelineError,
+        PoisonTask,
+        PoolBusy,
         PoolError,
+        SandboxDied,
         SandboxError,
+        SandboxOutOfMemory,
+        SandboxOutputLimit,
+        SandboxTimeout,
+        SandboxUnavailable,
+        SandboxViolation,
+        SessionError,
         SignatureError,
         StoreError,
+        TaskImportError,
         TaskTimeout,
         Unserialisable,
         VariableError,
+        VersionConflict,
+        WorkerCrashed,
         WorkerKilled,
+        WorkerStuck,
     )
-    from dspex_lab.events import RunOptions
     from dspex_lab.lms import Budget, Requirements, mcp_tools, set_model, set_price
     from dspex_lab.magics import load_ipython_extension, unload_ipython_extension
     from dspex_lab.native.metrics import combine, metric, register_metric
@@ -42,6 +60,7 @@ if TYPE_CHECKING:
         Work,
         assert_,
         chain_of_thought,
+        code,
         each,
         index,
         load_pipeline,
@@ -49,18 +68,45 @@ if TYPE_CHECKING:
         parallel,
         pipeline,
         predict,
+        progress,
         retrieve,
         step,
         step_kind,
         suggest,
+        tell,
         template,
         when,
     )
+    from dspex_lab.pools import register_serializer
     from dspex_lab.resilience import BreakerSettings, BulkheadSettings, Hedge, Policy, Retry
+    from dspex_lab.security.interpreter import SandboxInterpreter
     from dspex_lab.signatures import Signature, signature
     from dspex_lab.workbench import Lab, autolog, lab
 
 _HOME = {
+    "JobError": "errors",
+    "LeaseError": "errors",
+    "ConstraintError": "errors",
+    "VersionConflict": "errors",
+    "SandboxInterpreter": "security.interpreter",
+    "register_serializer": "pools",
+    "code": "pipelines",
+    "tell": "pipelines",
+    "progress": "pipelines",
+    "WorkerStuck": "errors",
+    "WorkerCrashed": "errors",
+    "TaskImportError": "errors",
+    "SessionError": "errors",
+    "SandboxViolation": "errors",
+    "SandboxUnavailable": "errors",
+    "SandboxTimeout": "errors",
+    "SandboxOutputLimit": "errors",
+    "SandboxOutOfMemory": "errors",
+    "SandboxDied": "errors",
+    "PoolBusy": "errors",
+    "PoisonTask": "errors",
+    "GpuOutOfMemory": "errors",
+    "CpuTimeExceeded": "errors",
     "autolog": "workbench",
     "mcp_tools": "lms",
     "Budget": "lms",
@@ -96,7 +142,7 @@ _HOME = {
     "Lab": "workbench",
     "Pipeline": "pipelines",
     "Result": "pipelines",
-    "RunOptions": "events",
+    "RunOptions": "_options",
     "Signature": "signatures",
     "chain_of_thought": "pipelines",
     "lab": "workbench",
@@ -134,35 +180,55 @@ __all__ = [
     "CircuitOpen",
     "Config",
     "ConfigurationError",
+    "ConstraintError",
+    "CpuTimeExceeded",
     "DspexError",
+    "GpuOutOfMemory",
     "Hedge",
     "Index",
+    "JobError",
     "Kind",
     "LMError",
     "Lab",
+    "LeaseError",
     "OutOfMemory",
     "Pipeline",
     "PipelineError",
+    "PoisonTask",
     "Policy",
+    "PoolBusy",
     "PoolError",
     "Requirements",
     "Result",
     "Retry",
     "RunOptions",
+    "SandboxDied",
     "SandboxError",
+    "SandboxInterpreter",
+    "SandboxOutOfMemory",
+    "SandboxOutputLimit",
+    "SandboxTimeout",
+    "SandboxUnavailable",
+    "SandboxViolation",
+    "SessionError",
     "Signature",
     "SignatureError",
     "Step",
     "StoreError",
+    "TaskImportError",
     "TaskTimeout",
     "Unserialisable",
     "VariableError",
+    "VersionConflict",
     "Work",
+    "WorkerCrashed",
     "WorkerKilled",
+    "WorkerStuck",
     "__version__",
     "assert_",
     "autolog",
     "chain_of_thought",
+    "code",
     "combine",
     "each",
     "index",
@@ -175,7 +241,9 @@ __all__ = [
     "parallel",
     "pipeline",
     "predict",
+    "progress",
     "register_metric",
+    "register_serializer",
     "retrieve",
     "set_model",
     "set_price",
@@ -184,19 +252,14 @@ __all__ = [
     "step",
     "step_kind",
     "suggest",
+    "tell",
     "template",
     "unload_ipython_extension",
     "when",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'dspex_lab' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"dspex_lab.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = _lazy.names(__name__, _HOME, keep=True)
 
 
 def __dir__() -> list[str]:

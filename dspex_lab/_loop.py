@@ -102,7 +102,7 @@ class LoopThread:
         done = threading.Event()
         future: Future[T] = Future()
         try:
-            return self.submit(_signalled(work, done), future).result()
+            return _result(self.submit(_signalled(work, done), future))
         except asyncio.CancelledError as error:
             raise ConfigurationError(
                 "The Lab was closed while this ran.", key="lab", hint="Close it after its runs: use 'with dx.Lab(...)'."
@@ -120,6 +120,19 @@ class LoopThread:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=10)
         self.loop.close()
+
+
+def _result(future: Future[T]) -> T:
+    """Wait for a future's result, and look up each second.
+
+    A signal that comes just before a thread begins to wait, or to another thread, does not end that wait: Ctrl-C would be lost.
+    """
+    while True:
+        try:
+            return future.result(timeout=1.0)
+        except TimeoutError:
+            if future.done():
+                return future.result()
 
 
 def _hand_over(task: asyncio.Task[T], future: Future[T]) -> None:

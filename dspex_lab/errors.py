@@ -5,15 +5,33 @@
     ├── PipelineError        step, outcomes
     ├── LMError              engine, status
     │   └── BudgetExceeded
-    ├── PoolError            pool, worker, traceback
+    ├── PoolError            pool, worker, task, traceback
     │   ├── OutOfMemory
+    │   │   └── GpuOutOfMemory
     │   ├── WorkerKilled
+    │   │   ├── WorkerCrashed
+    │   │   └── WorkerStuck
     │   ├── TaskTimeout
+    │   │   └── CpuTimeExceeded
+    │   ├── TaskImportError
+    │   ├── PoisonTask
+    │   ├── PoolBusy
     │   └── Unserialisable   path
+    ├── SessionError         session
     ├── VariableError        name
+    │   ├── VersionConflict  expected, actual
+    │   ├── ConstraintError  constraint
+    │   └── LeaseError       holder
+    ├── JobError             job, state
     ├── ConfigurationError   key, expected, actual
     ├── StoreError           path
     ├── SandboxError         level
+    │   ├── SandboxUnavailable
+    │   ├── SandboxTimeout
+    │   ├── SandboxOutOfMemory
+    │   ├── SandboxOutputLimit
+    │   ├── SandboxViolation
+    │   └── SandboxDied
     ├── CircuitOpen          target, retry_after
     └── BulkheadFull         target, retry_after
 
@@ -35,18 +53,36 @@ __all__ = [
     "BulkheadFull",
     "CircuitOpen",
     "ConfigurationError",
+    "ConstraintError",
+    "CpuTimeExceeded",
     "DspexError",
+    "GpuOutOfMemory",
+    "JobError",
     "LMError",
+    "LeaseError",
     "OutOfMemory",
     "PipelineError",
+    "PoisonTask",
+    "PoolBusy",
     "PoolError",
+    "SandboxDied",
     "SandboxError",
+    "SandboxOutOfMemory",
+    "SandboxOutputLimit",
+    "SandboxTimeout",
+    "SandboxUnavailable",
+    "SandboxViolation",
+    "SessionError",
     "SignatureError",
     "StoreError",
+    "TaskImportError",
     "TaskTimeout",
     "Unserialisable",
     "VariableError",
+    "VersionConflict",
+    "WorkerCrashed",
     "WorkerKilled",
+    "WorkerStuck",
     "did_you_mean",
 ]
 
@@ -199,6 +235,7 @@ class PoolError(DspexError):
     Args:
         pool: the pool's name.
         worker: the worker's name, where one is known.
+        task: what was to be done, by its label.
         traceback: the traceback in the worker, as text.
     """
 
@@ -208,12 +245,14 @@ class PoolError(DspexError):
         *,
         pool: str | None = None,
         worker: str | None = None,
+        task: str | None = None,
         traceback: str | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.pool = pool
         self.worker = worker
+        self.task = task
         self.traceback = traceback
 
 
@@ -221,12 +260,40 @@ class OutOfMemory(PoolError):
     """The task needed more memory than its worker may have."""
 
 
+class GpuOutOfMemory(OutOfMemory):
+    """The task needed more of its GPU's memory than there was."""
+
+
 class WorkerKilled(PoolError):
     """The worker's process died under the task."""
 
 
+class WorkerCrashed(WorkerKilled):
+    """Native code broke the worker's process: a segmentation fault, an abort, an illegal instruction."""
+
+
+class WorkerStuck(WorkerKilled):
+    """The worker did not answer any more (stopped, or hung in native code) and was ended."""
+
+
 class TaskTimeout(PoolError):
     """The task did not finish in the time it was given."""
+
+
+class CpuTimeExceeded(TaskTimeout):
+    """The task used more processor time than it was given."""
+
+
+class TaskImportError(PoolError):
+    """What the task imports is not there in the worker."""
+
+
+class PoisonTask(PoolError):
+    """The task has killed its worker twice and is not given to a third."""
+
+
+class PoolBusy(PoolError):
+    """The task waited too long for a worker; it was not begun."""
 
 
 class Unserialisable(PoolError):
@@ -235,12 +302,78 @@ class Unserialisable(PoolError):
     path: str = ""
 
 
+class SessionError(DspexError):
+    """A session that does not exist, is in use, is full or cannot go on.
+
+    Args:
+        session: its name.
+    """
+
+    def __init__(self, message: str, *, session: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.session = session
+
+
 class VariableError(DspexError):
     """A variable that does not exist or a value it cannot take."""
 
     def __init__(self, message: str, *, name: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.name = name
+
+
+class VersionConflict(VariableError):
+    """A commit was made for a version of a variable that is not the present one any more.
+
+    Args:
+        expected: the version that the commit was made for.
+        actual: the present one.
+    """
+
+    def __init__(
+        self, message: str, *, name: str | None = None, expected: int = 0, actual: int = 0, hint: str | None = None
+    ) -> None:
+        super().__init__(message, name=name, hint=hint)
+        self.expected, self.actual = expected, actual
+
+
+class ConstraintError(VariableError):
+    """Values that together break a constraint, or constraints that no values can meet.
+
+    Args:
+        constraint: its name.
+    """
+
+    def __init__(
+        self, message: str, *, name: str | None = None, constraint: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, name=name, hint=hint)
+        self.constraint = constraint
+
+
+class LeaseError(VariableError):
+    """A variable is leased to somebody else, or a lease is over.
+
+    Args:
+        holder: who has it.
+    """
+
+    def __init__(self, message: str, *, name: str | None = None, holder: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, name=name, hint=hint)
+        self.holder = holder
+
+
+class JobError(DspexError):
+    """A job that does not exist, failed, or cannot do what it is asked in its state.
+
+    Args:
+        job: its id.
+        state: its state.
+    """
+
+    def __init__(self, message: str, *, job: str | None = None, state: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.job, self.state = job, state
 
 
 class ConfigurationError(DspexError):
@@ -277,6 +410,30 @@ class SandboxError(DspexError):
     def __init__(self, message: str, *, level: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.level = level
+
+
+class SandboxUnavailable(SandboxError):
+    """This machine gives too little protection to run the code; nothing was run."""
+
+
+class SandboxTimeout(SandboxError):
+    """The code ran for longer, or used more processor time, than it was given."""
+
+
+class SandboxOutOfMemory(SandboxError):
+    """The code needed more memory than it was given."""
+
+
+class SandboxOutputLimit(SandboxError):
+    """The code printed, returned or wrote more than it may."""
+
+
+class SandboxViolation(SandboxError):
+    """The code tried what it may not: a file, a socket, another process."""
+
+
+class SandboxDied(SandboxError):
+    """The code ended its process instead of giving a result."""
 
 
 class CircuitOpen(DspexError):

@@ -11,10 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
-
-from dspex_lab.errors import ConfigurationError
 
 log = logging.getLogger("dspex_lab")
 
@@ -24,10 +21,12 @@ EVENT_NAMES = frozenset(
         "run.start",
         "run.stop",
         "run.error",
+        "run.feedback",
         "step.start",
         "step.stop",
         "step.error",
         "step.retry",
+        "step.progress",
         "checkpoint.load",
         "checkpoint.skip",
         "router.route",
@@ -55,6 +54,34 @@ EVENT_NAMES = frozenset(
         "pool.checkout",
         "pool.checkin",
         "pool.restart",
+        "pool.start",
+        "pool.resize",
+        "pool.recycle",
+        "pool.stuck",
+        "pool.refuse",
+        "session.open",
+        "session.close",
+        "session.expire",
+        "session.move",
+        "session.rename",
+        "session.checkout",
+        "session.checkin",
+        "variable.define",
+        "variable.commit",
+        "variable.rollback",
+        "variable.pin",
+        "variable.lease",
+        "variable.release",
+        "variable.expire",
+        "job.start",
+        "job.progress",
+        "job.trial",
+        "job.stop",
+        "job.resume",
+        "job.error",
+        "job.adopt",
+        "sandbox.run",
+        "sandbox.refuse",
         "error.native",
         "error.dspy",
         "error.pipeline",
@@ -66,7 +93,18 @@ EVENT_NAMES = frozenset(
 #: Moments that a span, a decision, an LM call or a run's record tells too. They are for those who watch; the store keeps
 #: the other record.
 LIVE_EVENTS = frozenset(
-    {"run.stop", "run.error", "step.start", "step.stop", "router.route", "native.execute", "dspy.execute", "lm.call"}
+    {
+        "run.stop",
+        "run.error",
+        "step.start",
+        "step.stop",
+        "step.progress",
+        "job.progress",
+        "router.route",
+        "native.execute",
+        "dspy.execute",
+        "lm.call",
+    }
 )
 
 #: Ids share a prefix until so many were made.
@@ -176,6 +214,7 @@ class RunRecord(NamedTuple):
     ``parent_id`` and 0-based ``row_index``) or ``"nested"`` (started in a step of the run ``parent_id``, whose tokens and
     cost include it); ``status`` is ``"complete"``, ``"partial"``, ``"failed"``,
     ``"cancelled"`` or ``"interrupted"`` (its process ended under it; found at the next start).
+    ``variables`` says with which values of variables it ran (``{"version": of the space, "values": {name: value}}``).
     ``inputs`` and ``outputs`` are JSON-able; ``cost`` is in US dollars; ``simulated`` says that an engine that
     only imitates a provider answered.
     """
@@ -199,6 +238,7 @@ class RunRecord(NamedTuple):
     row_index: int | None = None
     session: str | None = None
     tags: tuple[str, ...] = ()
+    variables: dict[str, Any] | None = None
 
 
 class Decision(NamedTuple):
@@ -215,7 +255,55 @@ class Decision(NamedTuple):
     reason: str
 
 
-Record: TypeAlias = Event | Span | LMCall | RunRecord | Decision
+class VariableRecord(NamedTuple):
+    """One variable's part in one commit to a space.
+
+    ``version`` is the space's, which grows by one with each commit; ``parent`` the version at which the variable got the
+    value that this one replaces, 0 for none; ``value`` is in the JSON form of its domain; ``who`` is ``"person"``,
+    ``"optimizer"``, ``"job"``, ``"adaptation"``, ``"program"`` or ``"derived"`` and ``author`` its name; ``why`` a sentence;
+    ``score`` what was measured with it; ``fence`` the number of the lease it was written under.
+    """
+
+    space: str
+    name: str
+    version: int
+    parent: int
+    time: float
+    value: Any
+    who: str
+    author: str | None = None
+    why: str | None = None
+    score: float | None = None
+    fence: int | None = None
+
+
+class TrialRecord(NamedTuple):
+    """One candidate that a job tried: an optimizer's program, a set of values, a reflective proposal.
+
+    ``number`` counts from 0 within the job; ``parent`` is the candidate it was made from; ``status`` is ``"complete"``,
+    ``"pruned"``, ``"failed"``, ``"rejected"`` (proposed, tried on a few rows and not kept) or ``"repeated"`` (done before and
+    done again by a resumed job); ``scores`` has the objectives by name and ``score`` the first one; ``values`` the variables
+    or ``candidate`` the texts and demonstrations by path; ``cost`` is in US dollars, ``rows`` how many rows it was tried on.
+    """
+
+    job_id: str
+    number: int
+    parent: int | None
+    status: str
+    started: float
+    seconds: float
+    score: float | None = None
+    scores: dict[str, float] | None = None
+    values: dict[str, Any] | None = None
+    candidate: dict[str, Any] | None = None
+    cost: float | None = None
+    calls: int | None = None
+    rows: int | None = None
+    error: str | None = None
+    note: str | None = None
+
+
+Record: TypeAlias = Event | Span | LMCall | RunRecord | Decision | VariableRecord | TrialRecord
 Observer: TypeAlias = Callable[[Record], None]
 
 
@@ -275,42 +363,3 @@ class Bus:
 
 
 Status: TypeAlias = Literal["complete", "partial", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How one run is to be carried out.
-
-    Args:
-        session: the session the run belongs to; kept with the run, to find its runs together.
-        deadline: seconds the whole run may take; what is left of it is handed down to its steps.
-        budget: what the run may spend: US dollars, ``"$2, 50k tokens, 100 calls"``, or a ``dx.Budget``.
-        pin: the implementation to use, by operation (``{"predict": "dspy"}``), instead of the router's choice.
-        seed: varies sampling and separates cache entries of otherwise equal calls.
-        tags: kept with the run, to find it again.
-        fresh: ask the models anew: neither DSPy's cache nor that of a step answers, and neither is filled.
-        checkpoint: a name under which the outputs of its steps are kept as they end. A run with the same name goes on from
-            there, also in another process; a complete run forgets it.
-    """
-
-    session: str | None = None
-    deadline: float | None = None
-    budget: Any = None
-    pin: dict[str, str] = field(default_factory=dict)
-    seed: int | None = None
-    tags: tuple[str, ...] = ()
-    checkpoint: str | None = None
-    fresh: bool = False
-
-    def __post_init__(self) -> None:
-        if self.deadline is not None and not self.deadline > 0:
-            raise ConfigurationError(
-                f"deadline={self.deadline!r} is no time to run.",
-                key="deadline",
-                expected="seconds above 0",
-                actual=self.deadline,
-            )
-        if isinstance(self.budget, int | float) and not self.budget >= 0:
-            raise ConfigurationError(
-                f"budget={self.budget!r} is no sum.", key="budget", expected="US dollars, 0 or more", actual=self.budget
-            )

@@ -5,8 +5,9 @@ Importing this room does not import DSPy; the names below load what they need wh
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dspex_lab import _lazy
 
 if TYPE_CHECKING:
     from dspex_lab.lms._embed import embed_text, sentence_embedder
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from dspex_lab.lms._make import OFFLINE_MODEL, describe, is_simulated, make_lm
     from dspex_lab.lms._models import Models
     from dspex_lab.lms._portable import from_portable, portable, register_engine
+    from dspex_lab.lms._submit import Workers, stay, submit_to, use_pools
     from dspex_lab.lms.budget import Budget, Ledger, Notice, Spent
     from dspex_lab.lms.calls._asking import CONTEXT_KEY, Recorder, Terms, current_recorder
     from dspex_lab.lms.calls._chain import CACHE
@@ -28,12 +30,18 @@ if TYPE_CHECKING:
     from dspex_lab.lms.choice._providers import is_listed
     from dspex_lab.lms.choice._requirements import Requirements
     from dspex_lab.lms.choice._shelf import LMs
+    from dspex_lab.lms.engines._local_model import loaded_models
     from dspex_lab.lms.exemplar._engine import AsyncExemplarEngine, ExemplarEngine
     from dspex_lab.lms.mcp._mcp import MCPTools, mcp_tools
     from dspex_lab.lms.plain._autolog import autolog, autolog_off, is_autologging
     from dspex_lab.lms.tape._tape import Tape, TapeError, TapeMiss
 
 _HOME = {
+    "Workers": "_submit",
+    "stay": "_submit",
+    "submit_to": "_submit",
+    "use_pools": "_submit",
+    "loaded_models": "engines._local_model",
     "AsyncExemplarEngine": "exemplar",
     "MCPTools": "mcp._mcp",
     "autolog": "plain._autolog",
@@ -110,6 +118,7 @@ __all__ = [
     "TapeMiss",
     "Terms",
     "Token",
+    "Workers",
     "asking_again",
     "autolog",
     "autolog_off",
@@ -125,6 +134,7 @@ __all__ = [
     "is_listed",
     "is_simulated",
     "lasting",
+    "loaded_models",
     "make_lm",
     "mcp_tools",
     "partial_of",
@@ -134,14 +144,14 @@ __all__ = [
     "sentence_embedder",
     "set_model",
     "set_price",
+    "stay",
+    "submit_to",
+    "use_pools",
     "with_feedback",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"dspex_lab.lms.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'dspex_lab.lms' has no attribute {name!r}")
+__getattr__ = _lazy.names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -26,8 +26,9 @@ def make_lm(spec: str | dspy.BaseLM, *, check: bool = True, **options: Any) -> d
     Args:
         spec: ``"offline"`` for the engine that needs no key, ``"provider/model"`` for any model DSPy reaches,
             ``"http/MODEL"`` (with ``api_base=``) for a server of the OpenAI form, ``"instructor/MODEL"`` for one whose
-            structured answers instructor validates, ``"local/PATH"`` for a model in this process, or a DSPy language model,
-            which is returned as it is (a copy with ``options``, where some are given).
+            structured answers instructor validates, ``"local/PATH"`` for a model in this process or, with ``pool="neural"``, in
+            the workers of that pool, or a DSPy language model, which is returned as it is (a copy with ``options``, where
+            some are given).
         check: compare the name with the providers, keys and models that are known. A model that DSPy's metadata
             lacks may be new and passes, unless it is one slip of the pen away from a known one.
         options: handed to ``dspy.LM`` (``temperature``, ``max_tokens``, ``api_base``, ``api_key``, ``cache``, …).

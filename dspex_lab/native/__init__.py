@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dspex_lab import _lazy
+
 if TYPE_CHECKING:
     from dspex_lab.native import metrics
     from dspex_lab.native._conditions import Condition
@@ -122,15 +124,11 @@ __all__ = [
 ]
 
 
+_load = _lazy.names(__name__, _HOME, keep=True)
+
+
 def __getattr__(name: str) -> Any:
-    if name == "metrics":
-        return importlib.import_module("dspex_lab.native.metrics")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'dspex_lab.native' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"dspex_lab.native.{home}"), name)
-    globals()[name] = value
-    return value
+    return importlib.import_module("dspex_lab.native.metrics") if name == "metrics" else _load(name)
 
 
 def __dir__() -> list[str]:

@@ -37,8 +37,9 @@ from dspex_lab.resilience._health import Component, Finding, Health, HealthSetti
 from dspex_lab.resilience._hedge import Hedge, Hedger, hedged, hedged_sync
 from dspex_lab.resilience._limit import BulkheadSettings, overloaded
 from dspex_lab.resilience._retry import Retry, retry, retry_sync
-from dspex_lab.resilience._retryable import retry_after, retryable
+from dspex_lab.resilience._retryable import chain, retry_after, retryable
 from dspex_lab.resilience._scope import is_retrying, retrying
+from dspex_lab.resilience._waiters import TaskWaiter, ThreadWaiter, Waiter
 
 __all__ = [
     "FEATURES",
@@ -77,7 +78,11 @@ __all__ = [
     "Retry",
     "Slot",
     "Standing",
+    "TaskWaiter",
+    "ThreadWaiter",
+    "Waiter",
     "ailing",
+    "chain",
     "decide",
     "first_of",
     "first_of_sync",

@@ -125,6 +125,7 @@ class Health:
         self._lock = threading.Lock()
         self._watched: dict[str, _Watched] = {}
         self._thread: threading.Thread | None = None
+        self._begun: list[threading.Thread] = []
         self._wake = threading.Event()
         self._closed = False
 
@@ -186,10 +187,11 @@ class Health:
         """Stop looking. The thread has ended when this returns, unless a check runs for more than a second still."""
         with self._lock:
             self._closed = True
-            thread = self._thread
+            begun = [each for each in self._begun if each is not threading.current_thread()]
         self._wake.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_FAREWELL)
+        until = time.monotonic() + _FAREWELL
+        for thread in begun:
+            thread.join(max(until - time.monotonic(), 0.0))
             if thread.is_alive():
                 log.warning("a health check is still running; its thread ends when it does")
 
@@ -253,6 +255,8 @@ class Health:
         if self._closed or self._thread is not None:
             return
         self._thread = threading.Thread(target=self._look_on, name="dspex-health", daemon=True)
+        # One that has nothing more to do may still be ending: who closes waits for that, too.
+        self._begun = [*(each for each in self._begun if each.is_alive()), self._thread]
         self._thread.start()
 
     def _look_on(self) -> None:

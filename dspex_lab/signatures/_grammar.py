@@ -222,6 +222,15 @@ class _Parser:
         return sign * token.value if token.value or isinstance(token.value, float) else 0
 
     def atom(self) -> Node:
+        if self.at_op("..."):
+            return Const(..., self.take().start)
+        node = self.common(self.read_type)
+        if node is None:
+            raise self.expected("a type")
+        return node
+
+    # -- what types and values have in common ---------------------------------------------------------------------
+    def common(self, part: Callable[[], Node]) -> Node | None:
         token = self.token
         if token.kind == "name":
             return self.named()
@@ -229,17 +238,15 @@ class _Parser:
             return self.string()
         if token.kind == "number" or self.at_op("-", "+"):
             return self.signed()
-        if self.at_op("..."):
-            return Const(..., self.take().start)
         if self.at_op("("):
-            return self.nested(self.parenthesis)
+            return self.nested(lambda: self.parenthesis(part))
         if self.at_op("["):
-            return self.nested(lambda: Items("list", self.sequence(self.take(), "]", self.read_type), token.start))
-        raise self.expected("a type")
+            return self.nested(lambda: Items("list", self.sequence(self.take(), "]", part), token.start))
+        return None
 
-    def parenthesis(self) -> Node:
+    def parenthesis(self, part: Callable[[], Node]) -> Node:
         opening = self.take()
-        items = self.sequence(opening, ")", self.read_type)
+        items = self.sequence(opening, ")", part)
         if len(items) == 1 and not self.after_comma():
             return items[0]
         return Items("tuple", items, opening.start)
@@ -297,27 +304,12 @@ class _Parser:
 
     # -- values ---------------------------------------------------------------------------------------------------
     def value(self) -> Node:
-        token = self.token
-        if token.kind == "name":
-            return self.named()
-        if token.kind == "string":
-            return self.string()
-        if token.kind == "number" or self.at_op("-", "+"):
-            return self.signed()
-        if self.at_op("["):
-            return self.nested(lambda: Items("list", self.sequence(self.take(), "]", self.value), token.start))
-        if self.at_op("("):
-            return self.nested(self.tuple_value)
         if self.at_op("{"):
             return self.nested(self.braces)
-        raise self.expected("a plain value (a string, a number, a list, …)")
-
-    def tuple_value(self) -> Node:
-        opening = self.take()
-        items = self.sequence(opening, ")", self.value)
-        if len(items) == 1 and not self.after_comma():
-            return items[0]
-        return Items("tuple", items, opening.start)
+        node = self.common(self.value)
+        if node is None:
+            raise self.expected("a plain value (a string, a number, a list, …)")
+        return node
 
     def braces(self) -> Node:
         opening = self.take()

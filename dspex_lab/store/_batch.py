@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dspex_lab.events import Record
 from dspex_lab.security import Redactor
 from dspex_lab.security import redact as default_redact
-from dspex_lab.store._encode import LARGEST, Redact, dump, finished, to_text
+from dspex_lab.store._encode import LARGEST, LARGEST_WHOLE, Redact, dump, finished, to_text
 from dspex_lab.store._schema import TABLES
 
 if TYPE_CHECKING:
@@ -24,13 +23,13 @@ log = logging.getLogger("dspex_lab")
 _LAST_TIME = 253_402_300_800.0
 
 
-def tables_of(records: Sequence[Record], lab_id: str, redact: Redact | None) -> dict[str, pa.Table]:
+def tables_of(records: Sequence[Any], lab_id: str, redact: Redact | None) -> dict[str, pa.Table]:
     """Return one Arrow table per table of the store, with the columns' names; a value that does not fit becomes NULL."""
     import pyarrow as pa
 
     if redact is default_redact:
         redact = Redactor()
-    by_type: dict[type[Record], list[Record]] = {}
+    by_type: dict[type[Any], list[Any]] = {}
     for record in records:
         by_type.setdefault(type(record), []).append(record)
     out: dict[str, pa.Table] = {}
@@ -84,7 +83,11 @@ def _texts(values: Sequence[Any], redact: Redact | None) -> pa.Array:
     return pa.array(values, pa.string())
 
 
-def _jsons(values: Sequence[Any], redact: Redact | None) -> pa.Array:
+def _wholes(values: Sequence[Any], redact: Redact | None) -> pa.Array:
+    return _jsons(values, redact, LARGEST_WHOLE)
+
+
+def _jsons(values: Sequence[Any], redact: Redact | None, largest: int = LARGEST) -> pa.Array:
     import pyarrow as pa
 
     if not any(values) and all(v is None for v in values):
@@ -95,7 +98,7 @@ def _jsons(values: Sequence[Any], redact: Redact | None) -> pa.Array:
         breathe()
     if _is_clean("\n".join([t for t in texts if t is not None]), redact):
         redact = None
-    return pa.array([None if t is None else finished(t, redact) for t in texts], pa.string())
+    return pa.array([None if t is None else finished(t, redact, largest) for t in texts], pa.string())
 
 
 def _is_clean(joined: str, redact: Redact | None) -> bool:
@@ -146,6 +149,7 @@ _FAST: dict[str, Callable[[Sequence[Any], Redact | None], pa.Array]] = {
     "id": _ids,
     "text": _texts,
     "json": _jsons,
+    "whole": _wholes,
     "time": _times,
     "float": _floats,
     "int": _ints,

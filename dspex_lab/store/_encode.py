@@ -13,6 +13,9 @@ from typing import Any
 #: The largest JSON value or text that is kept, in characters; what is longer is cut and says so.
 LARGEST = 64 * 1024
 
+#: The largest JSON value that is read back as it was, in characters: whoever writes one refuses what is larger.
+LARGEST_WHOLE = 16 * 1024 * 1024
+
 #: An array of more elements is described instead of written out.
 LARGEST_ARRAY = 1_000
 

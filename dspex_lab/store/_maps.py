@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex_lab.errors import StoreError, did_you_mean
+from dspex_lab.store._transaction import all_or_nothing
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -104,17 +105,12 @@ def recorded_map(con: DuckDBPyConnection, run_id: str, path: str) -> RecordedMap
 
 def reopen_map(con: DuckDBPyConnection, run_id: str, without: Iterable[str]) -> None:
     """Remove the record of how the map ended, and those of its rows whose run ids are in ``without``; all or nothing."""
-    con.execute("BEGIN TRANSACTION")
-    try:
+    with all_or_nothing(con):
         con.execute("DELETE FROM runs WHERE run_id = ? AND kind = 'map'", [run_id])
         con.execute(
             "DELETE FROM runs WHERE parent_id = $run_id AND kind = 'row' AND run_id IN (SELECT unnest($without::VARCHAR[]))",
             {"run_id": run_id, "without": list(without)},
         )
-        con.execute("COMMIT")
-    except BaseException:
-        con.execute("ROLLBACK")
-        raise
 
 
 def _no_map(con: DuckDBPyConnection, run_id: str, path: str) -> StoreError:

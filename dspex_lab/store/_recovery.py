@@ -60,10 +60,11 @@ def _first(row: Sequence[str]) -> str:
 
 
 _INTERRUPT = """
-    INSERT INTO runs (run_id, lab_id, kind, name, status, started, seconds, error)
+    INSERT INTO runs (run_id, lab_id, kind, name, status, started, seconds, tags, error)
     WITH unfinished AS (
         SELECT run_id, any_value(lab_id) AS lab_id, min(time) AS started,
-               any_value(data->>'kind') AS kind, any_value(data->>'name') AS name
+               any_value(data->>'kind') AS kind, any_value(data->>'name') AS name,
+               any_value(try_cast(data->'tags' AS VARCHAR[])) AS tags
         FROM events
         WHERE name = 'run.start' AND run_id IS NOT NULL AND run_id NOT IN (SELECT run_id FROM runs WHERE run_id IS NOT NULL)
         GROUP BY run_id
@@ -80,7 +81,7 @@ _INTERRUPT = """
         FROM runs WHERE parent_id IN (SELECT run_id FROM unfinished) GROUP BY parent_id
     ), last AS (SELECT run_id, max(until) AS until FROM known GROUP BY run_id)
     SELECT u.run_id, u.lab_id, coalesce(u.kind, 'run'), coalesce(u.name, 'unnamed'), 'interrupted', u.started,
-           greatest(epoch(l.until - u.started), 0),
+           greatest(epoch(l.until - u.started), 0), u.tags,
            'The process that ran it' || coalesce(' (pid ' || labs.pid || ')', '') || ' ended before the run did.'
     FROM unfinished u LEFT JOIN last l USING (run_id) LEFT JOIN labs ON labs.lab_id = u.lab_id
     RETURNING run_id, name

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex_lab.errors import StoreError
-from dspex_lab.events import Decision, Event, LMCall, Record, RunRecord, Span
+from dspex_lab.events import Decision, Event, LMCall, RunRecord, Span, TrialRecord, VariableRecord
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -42,7 +42,72 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE lm_calls ADD COLUMN instead_of VARCHAR;
     ALTER TABLE lm_calls ADD COLUMN first_token DOUBLE;
     """,
+    """
+    CREATE TABLE sessions (
+        session_id VARCHAR, name VARCHAR, pool VARCHAR, affinity VARCHAR, ttl DOUBLE, state JSON, optimization JSON,
+        unkept VARCHAR[], version BIGINT, calls BIGINT, moves BIGINT, worker VARCHAR, created TIMESTAMP, touched TIMESTAMP,
+        closed TIMESTAMP, reason VARCHAR, lab_id VARCHAR);
+    CREATE TABLE session_names (session_id VARCHAR, name VARCHAR, since TIMESTAMP, until TIMESTAMP);
+    """,
+    """
+    ALTER TABLE runs ADD COLUMN variables JSON;
+    CREATE TABLE variable_definitions (
+        space VARCHAR, name VARCHAR, position BIGINT, revision BIGINT, time TIMESTAMP, domain JSON, initial JSON,
+        derived VARCHAR, active VARCHAR, pinned BOOLEAN, note VARCHAR, dropped BOOLEAN);
+    CREATE TABLE variable_history (
+        space VARCHAR, name VARCHAR, version BIGINT, parent BIGINT, time TIMESTAMP, value JSON, who VARCHAR, author VARCHAR,
+        why VARCHAR, score DOUBLE, fence BIGINT);
+    CREATE VIEW variables AS
+        SELECT d.space, d.name, h.value, h.version, h.who, h.author, h.why, h.score, h.time AS changed, d.domain, d.initial,
+               d.derived, d.active, d.pinned, d.note, d.position
+        FROM (
+            SELECT * FROM variable_definitions
+            QUALIFY row_number() OVER (PARTITION BY space, name ORDER BY revision DESC, time DESC) = 1
+        ) d LEFT JOIN (
+            SELECT * FROM variable_history
+            QUALIFY row_number() OVER (PARTITION BY space, name ORDER BY version DESC, time DESC) = 1
+        ) h ON h.space = d.space AND h.name = d.name
+        WHERE NOT d.dropped AND d.domain->>'kind' IS DISTINCT FROM 'constraint';
+    CREATE TABLE jobs (
+        job_id VARCHAR, number BIGINT, kind VARCHAR, name VARCHAR, state VARCHAR, created TIMESTAMP, started TIMESTAMP,
+        ended TIMESTAMP, pool VARCHAR, attempts BIGINT, repeated BIGINT, done DOUBLE, total DOUBLE, best DOUBLE, cost DOUBLE,
+        calls BIGINT, tokens BIGINT, note VARCHAR, error VARCHAR, settings JSON, version BIGINT, lab_id VARCHAR);
+    CREATE TABLE job_data (job_id VARCHAR, what VARCHAR, data BLOB, time TIMESTAMP, PRIMARY KEY (job_id, what));
+    CREATE TABLE trials (
+        job_id VARCHAR, number BIGINT, parent BIGINT, status VARCHAR, started TIMESTAMP, seconds DOUBLE, score DOUBLE,
+        scores JSON, "values" JSON, candidate JSON, cost DOUBLE, calls BIGINT, "rows" BIGINT, error VARCHAR, note VARCHAR);
+    CREATE TABLE programs (
+        name VARCHAR, version BIGINT, parent BIGINT, fingerprint VARCHAR, state JSON, source VARCHAR, score DOUBLE, low DOUBLE,
+        high DOUBLE, adopted TIMESTAMP, retired TIMESTAMP, reason VARCHAR, time TIMESTAMP, job_id VARCHAR, masked BOOLEAN);
+    CREATE TABLE datasets (
+        name VARCHAR, version BIGINT, split VARCHAR, fingerprint VARCHAR, count BIGINT, "rows" JSON, source JSON,
+        time TIMESTAMP, masked BOOLEAN);
+    CREATE TABLE feedback (
+        feedback_id VARCHAR, run_id VARCHAR, step VARCHAR, verdict VARCHAR, correction JSON, note VARCHAR, time TIMESTAMP,
+        who VARCHAR);
+    """,
 )
+
+
+class DefinitionRecord(NamedTuple):
+    """What a variable is from ``time`` on, or that it is no more.
+
+    ``position`` counts variables in the order in which they were first defined, ``revision`` every change of a definition;
+    the newest one holds. The view ``variables`` shows it, with the value.
+    """
+
+    space: str
+    name: str
+    position: int
+    revision: int
+    time: float
+    domain: dict[str, Any] | None = None
+    initial: Any = None
+    derived: str | None = None
+    active: str | None = None
+    pinned: bool = False
+    note: str | None = None
+    dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +117,8 @@ class Table:
     Args:
         name: the table.
         columns: a kind for each field of the record, in the record's order: ``id`` and ``text`` (strings; ids, and words of
-            our own such as a status, are not redacted), ``json``, ``time`` (seconds since the epoch), ``float``, ``int``,
-            ``bool``, ``texts`` (a list).
+            our own such as a status, are not redacted), ``json``, ``whole`` (JSON that is never cut, because it is read
+            back), ``time`` (seconds since the epoch), ``float``, ``int``, ``bool``, ``texts`` (a list).
         of_lab: the table also has the column ``lab_id``, which the store fills.
     """
 
@@ -70,14 +135,14 @@ def _columns(record: type[Any], **kinds: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-TABLES: dict[type[Record], Table] = {
+TABLES: dict[type[Any], Table] = {
     RunRecord: Table(
         "runs",
         _columns(
             RunRecord,
             time="started",
             float="seconds cost",
-            json="inputs outputs",
+            json="inputs outputs variables",
             bool="simulated",
             int="prompt_tokens completion_tokens row_index",
             texts="tags",
@@ -98,6 +163,32 @@ TABLES: dict[type[Record], Table] = {
     ),
     Event: Table("events", _columns(Event, time="time", json="data"), of_lab=True),
     Decision: Table("decisions", _columns(Decision, time="time", texts="candidates")),
+    VariableRecord: Table(
+        "variable_history",
+        _columns(VariableRecord, id="space name who", int="version parent fence", time="time", whole="value", float="score"),
+    ),
+    DefinitionRecord: Table(
+        "variable_definitions",
+        _columns(
+            DefinitionRecord,
+            id="space name",
+            int="position revision",
+            time="time",
+            whole="domain initial",
+            bool="pinned dropped",
+        ),
+    ),
+    TrialRecord: Table(
+        "trials",
+        _columns(
+            TrialRecord,
+            int="number parent calls rows",
+            time="started",
+            float="seconds score cost",
+            json="scores",
+            whole="values candidate",
+        ),
+    ),
 }
 
 

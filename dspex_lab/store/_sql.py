@@ -43,10 +43,13 @@ def run_query(
         raise
     work = _Work(con, sql, pieces, parameters)
     thread = threading.Thread(target=work.run, name="dspex-store-query", daemon=True)
-    thread.start()
     try:
+        thread.start()
         in_time = work.done.wait(timeout)
-    except BaseException:
+    except RuntimeError:  # there can be no more threads
+        con.close()
+        raise
+    except BaseException:  # among them an interrupt, which may come anywhere in here
         work.interrupt()
         raise
     if not in_time:
@@ -202,7 +205,10 @@ def _tables(root: DuckDBPyConnection) -> list[str]:
 
     try:
         with root.cursor() as cursor:
-            rows = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY 1").fetchall()
+            rows = cursor.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE NOT internal "
+                "UNION ALL SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1"
+            ).fetchall()
     except duckdb.Error:
         return []  # closed meanwhile; the error being explained matters more
     return [row[0] for row in rows]

@@ -257,8 +257,12 @@ class _Core:
     def query(self, sql: str, parameters: Parameters, timeout: float | None, flush: bool) -> pd.DataFrame:
         if flush and not self.writer.is_current():
             self.writer.flush()
-        root, path = self.database.con, self.database.path
-        return self.with_cursor(lambda cursor: run_query(cursor, root, sql, parameters, timeout, path))
+        cursor = self._begin()
+        try:
+            # It closes its cursor: one that is stopped and does not end at once still has it.
+            return run_query(cursor, self.database.con, sql, parameters, timeout, self.database.path)
+        finally:
+            self._end(cursor)
 
     def with_cursor(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         """Return what ``work`` gives for a cursor of its own, which closing the store interrupts."""
@@ -359,6 +363,12 @@ class _Core:
 
 
 _living: weakref.WeakSet[_Core] = weakref.WeakSet()
+
+
+def open_labs(store: Store) -> set[str]:
+    """Return the ids of the Labs that have the file of ``store`` open; all are of this process."""
+    database = store._core.database
+    return {core.lab_id for core in list(_living) if core.database is database and not core.closed}
 
 
 def _in_child() -> None:

@@ -19,13 +19,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dspex_lab.errors import StoreError
-from dspex_lab.events import Decision, Event, Record, RunRecord
+from dspex_lab.events import Decision, Event, Record, RunRecord, TrialRecord, VariableRecord
 from dspex_lab.store._batch import tables_of
 from dspex_lab.store._encode import Redact
-from dspex_lab.store._schema import TABLES
+from dspex_lab.store._schema import TABLES, DefinitionRecord
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -56,12 +56,22 @@ class _Barrier:
         self.reached = threading.Event()
 
 
-def is_outcome(record: Record) -> bool:
+class _Whole(tuple[Any, ...]):
+    """Records that stand in the queue as one: all of them are in a transaction, or none."""
+
+    __slots__ = ()
+
+
+_OUTCOMES = (RunRecord, Decision, VariableRecord, TrialRecord, DefinitionRecord)
+
+
+def is_outcome(record: Any) -> bool:
     """Say whether a record may never be dropped: how a run ended, that it began, and what the router chose and why.
 
-    Recovery needs the beginnings, ``lab.why`` and the replay of policies need every decision. The rest is detail.
+    Likewise what variables are and were, and what jobs did and tried. Recovery needs the beginnings, ``lab.why`` and
+    the replay of policies need every decision. The rest is detail.
     """
-    return isinstance(record, (RunRecord, Decision)) or (isinstance(record, Event) and record.name == "run.start")
+    return isinstance(record, _OUTCOMES) or (isinstance(record, Event) and record.name.startswith(("run.start", "job.")))
 
 
 class Writer:
@@ -77,7 +87,7 @@ class Writer:
 
     def __init__(self, con: DuckDBPyConnection, *, path: str, lab_id: str, redact: Redact | None, capacity: int) -> None:
         self._con, self._path, self._lab_id, self._redact = con, path, lab_id, redact
-        self._queue: deque[Record | _Barrier] = deque()
+        self._queue: deque[Record | _Barrier | _Whole] = deque()
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._capacity, self._limit, self._attention = capacity, capacity, 1
         self._room = threading.Condition()
@@ -110,6 +120,17 @@ class Writer:
         """Hand over several records in order."""
         for record in records:
             self.write(record)
+
+    def write_whole(self, records: Iterable[Any]) -> None:
+        """Hand over records of which all are committed at once, or none; none is ever dropped."""
+        whole = _Whole(records)
+        if len(self._queue) >= self._limit:
+            if self._refusal is not None:
+                raise self._refused()
+            self._wait_for_room()
+        self._queue.append(whole)
+        if len(self._queue) >= self._attention:
+            self._wake()
 
     def flush(self) -> None:
         """Return when all that was handed over before is committed and the observers were told."""
@@ -276,6 +297,8 @@ class Writer:
             item = waiting.popleft()
             if isinstance(item, _Barrier):
                 self._taken.append(item)
+            elif isinstance(item, _Whole):
+                records.extend(item)
             else:
                 records.append(item)
         self._under_way = len(records)

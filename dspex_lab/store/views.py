@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dspex_lab.store._model_views import model_health, models_over_time, opened, state_changes, state_spans
+from dspex_lab.store._pool_views import pool_changes, pool_traffic, pool_use, pools_over_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,10 @@ __all__ = [
     "models_over_time",
     "one_run",
     "opened",
+    "pool_changes",
+    "pool_traffic",
+    "pool_use",
+    "pools_over_time",
     "recent_errors",
     "recent_runs",
     "run_totals",
@@ -99,13 +104,15 @@ def recent_runs(
 def one_run(store: Store, run_id: str) -> pd.DataFrame:
     """Return the run with this id, or no row.
 
-    Columns: those of ``runs``, ``tokens``, ``inputs_text, outputs_text`` (JSON), ``rows, rows_failed`` (of a map: recorded
-    rows, and those not complete).
+    Columns: those of ``runs``, ``tokens``, ``inputs_text, outputs_text, variables_text`` (JSON; a row of a map ran with the
+    variables of its map), ``rows, rows_failed`` (of a map: recorded rows, and those not complete).
     """
     return store.query(
         """
         SELECT r.*, coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0) AS tokens,
                inputs::VARCHAR AS inputs_text, outputs::VARCHAR AS outputs_text,
+               coalesce(variables, (SELECT p.variables FROM runs p WHERE p.run_id = r.parent_id LIMIT 1))::VARCHAR
+                   AS variables_text,
                (SELECT count(*) FROM runs c WHERE c.parent_id = $run_id AND c.kind = 'row') AS rows,
                (SELECT count(*) FROM runs c WHERE c.parent_id = $run_id AND c.kind = 'row' AND c.status <> 'complete')
                    AS rows_failed

@@ -142,6 +142,11 @@ class Loan(Held):
         super().__init__(ledger, need)
         self.data = data
 
+    @property
+    def limited(self) -> bool:
+        """Say whether it bounds anything."""
+        return any(self.data[kind] is not None for kind in ("cost", "tokens", "calls"))
+
     def settle(self, spent: Spent | None) -> None:
         """Book what was spent of it (``Ledger.spent`` over there), also where it is more; the rest is free again.
 

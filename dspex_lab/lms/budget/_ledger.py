@@ -168,7 +168,8 @@ class Ledger:
             if not waits:
                 raise self._refused_for(made, what)
             try:
-                await asyncio.wait_for(freed.wait(), None if math.isinf(left) else left)
+                async with asyncio.timeout(None if math.isinf(left) else left):
+                    await freed.wait()
             except TimeoutError:
                 continue  # it is tried once more, and refused
             finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dspex_lab.errors import DspexError
+from dspex_lab.resilience import chain
 
 #: Failures of httpx, lm15's transport and Python after which nothing had been sent.
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol")
@@ -29,7 +30,7 @@ def unpaid(error: BaseException) -> bool:
     Where that cannot be known (a timeout after the request was sent, a broken connection, an answer that could not be read,
     a call that was given up) it says no: a guard of a budget takes the call as paid.
     """
-    return any(_refused(each) for each in _chain(error))
+    return any(_refused(each) for each in chain(error))
 
 
 def _refused(error: BaseException) -> bool:
@@ -46,12 +47,3 @@ def _classes() -> Iterator[type[BaseException]]:
     for package, names in (("dspy.lm15", _REFUSED), ("dspy._vendor.lm15.transports", _NEVER_SENT), ("httpx", _NEVER_SENT)):
         module: Any = sys.modules.get(package)
         yield from (getattr(module, name) for name in names if module is not None and hasattr(module, name))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from dspex_lab.errors import DspexError
-from dspex_lab.resilience import retryable
+from dspex_lab.resilience import chain, retryable
 
 
 def _hindered(error: BaseException) -> bool:
@@ -43,14 +43,7 @@ def ailing(error: BaseException) -> bool:
 
 def lasting(error: BaseException) -> bool:
     """Say whether a provider will answer so until somebody does something about it: a spent quota, which comes as a 429."""
-    seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        if type(each).__name__ in ("LMBillingError", "BillingError"):
-            return True
-        each = each.__cause__
-    return False
+    return any(type(each).__name__ in ("LMBillingError", "BillingError") for each in chain(error))
 
 
 def named(error: TimeoutError, target: str) -> BaseException:
@@ -64,14 +57,11 @@ def named(error: TimeoutError, target: str) -> BaseException:
 
 def partial_of(error: BaseException | None) -> Any:
     """Return the part of an answer (``lm15.Response``) that had come when it broke off, None where there is none."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    for each in chain(error):
         # The partial result of a collection limit is made when it is asked for, which a lack of memory does not allow.
-        partial = None if type(error).__name__.endswith("CollectionLimitError") else getattr(error, "partial", None)
+        partial = None if type(each).__name__.endswith("CollectionLimitError") else getattr(each, "partial", None)
         if hasattr(partial, "message") and hasattr(partial, "text"):
             return partial
-        error = error.__cause__
     return None
 
 

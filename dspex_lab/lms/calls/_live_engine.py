@@ -112,6 +112,7 @@ class AsyncLiveEngine:
                     begun = True
                     accumulated.push(event)
                     self._live.event(event)
+                    await asyncio.sleep(0)  # pieces that came at once: who watches has each before the next is read
             response: Response = accumulated.response()
             return response
         except (UnsupportedFeatureError, NotImplementedError):

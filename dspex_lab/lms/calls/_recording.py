@@ -25,6 +25,7 @@ from dspex_lab.lms.calls._feedback import install_feedback
 from dspex_lab.lms.calls._gateway import install_gateway
 from dspex_lab.lms.calls._streaming import live_call
 from dspex_lab.lms.choice._prices import OWN, price_of
+from dspex_lab.security.interpreter import watch_sandbox
 
 _install_lock = threading.Lock()
 
@@ -149,6 +150,13 @@ def recorded(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, instead_
             _record(call, started, time.perf_counter() - clock, error)
 
 
+def _tell_of_sandbox(what: str, data: dict[str, Any]) -> None:
+    """Tell of model-written code that ran, or was refused, under the step it ran for; outside a run nobody is told."""
+    recorder = current_recorder()
+    if recorder is not None:
+        recorder.emit(Event(what, time.time(), recorder.run_id, recorder.span_id, recorder.step, data))
+
+
 def install() -> None:
     """Wrap DSPy's LM base class so that calls inside a run are recorded; later calls do nothing."""
     from dspy.clients.base_lm import BaseLM
@@ -158,6 +166,7 @@ def install() -> None:
             return
         install_gateway()
         install_feedback()
+        watch_sandbox(_tell_of_sandbox)
         call, acall, update_history = BaseLM.__call__, BaseLM.acall, BaseLM.update_history
 
         def one(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], **about: Any) -> Any:

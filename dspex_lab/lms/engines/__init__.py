@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dspex_lab import _lazy
 
 if TYPE_CHECKING:
     from dspex_lab.lms.engines._http import AsyncHttpEngine, HttpEngine, http_lm
@@ -49,10 +50,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"dspex_lab.lms.engines.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'dspex_lab.lms.engines' has no attribute {name!r}")
+__getattr__ = _lazy.names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -1,35 +1,44 @@
-"""``LocalEngine``: a model of the Hugging Face kind that answers in this process, with ``transformers`` (extra ``neural``).
+"""``LocalEngine``: a model of the Hugging Face kind, with ``transformers`` (extra ``neural``), in this process or on a pool.
 
 ::
 
     lm = local_lm("models/my-model")                      # a folder, or a name on the hub: "Qwen/Qwen2.5-0.5B-Instruct"
     lm = local_lm("org/name", device="cuda", dtype="bfloat16", temperature=0.7, max_tokens=400)
+    lm = local_lm("org/name", pool="neural")              # the workers of that pool have the weights, this process does not
 
 The weights are loaded at the first call, once per process, and shared by all engines that name the same ones. Requests that
 wait together are answered as one batch; each keeps its own settings and seed, and stops between two tokens when it is
 cancelled or its stream is closed. Only safetensors are read and no code of a checkpoint is run.
+
+In a worker a model with ``pool=`` answers where it is: what is in a pool already is not sent to one again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextlib
 import importlib.util
 import queue
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dspex_lab._lazy import require
 from dspex_lab.errors import ConfigurationError, LMError
+from dspex_lab.lms._submit import name_of_pool, stays, submit_to
+from dspex_lab.lms.engines._local_batch import mailbox
+from dspex_lab.lms.engines._local_checkpoint import Checkpoint, mark_of
 
 if TYPE_CHECKING:
     import dspy
     from dspy.lm15 import Request, Response
 
+    from dspex_lab.lms._submit import Workers
     from dspex_lab.lms.engines._local_batch import Job
     from dspex_lab.lms.engines._local_model import LocalModel
+    from dspex_lab.lms.engines._local_pool import Away
     from dspex_lab.lms.engines._local_request import Answer, Begun, Piece
 
 #: Changes whenever the same prompt may get another answer, so that caches of answers do not outlive the engine.
@@ -53,12 +62,13 @@ class _Settings:
         default_tokens: the most tokens of an answer where the request does not say.
         window: seconds a request may wait for others, to be answered with them.
         max_batch: the most requests answered together.
+        pool: the pool whose workers it runs on, by its name or itself; None for this process.
 
     Raises:
         ConfigurationError: a setting is none of these.
     """
 
-    #: It runs here: no key, no network, no price.
+    #: It runs on machines of the user's: no key, no network, no price.
     local = True
     supports_function_calling = False
     supports_reasoning = False
@@ -73,6 +83,7 @@ class _Settings:
         default_tokens: int = 1024,
         window: float = 0.005,
         max_batch: int = 8,
+        pool: str | Workers | None = None,
     ) -> None:
         self.model = str(model)
         self.device = device
@@ -81,7 +92,9 @@ class _Settings:
         self.default_tokens = default_tokens
         self.window = window
         self.max_batch = max_batch
+        self.pool = name_of_pool(pool)
         self._check()
+        self._workers: str | Workers | None = pool
         self._loaded: LocalModel | None = None
 
     def _check(self) -> None:
@@ -107,7 +120,7 @@ class _Settings:
         return frozenset(_PARAMETERS) | ({"response_format"} if self.supports_response_schema else set())
 
     def load(self) -> LocalModel:
-        """Return the model, loaded now unless this process has it already. Takes seconds to minutes.
+        """Return the model in this process, loaded now unless it has it already. Takes seconds to minutes.
 
         Raises:
             ConfigurationError: torch or transformers is missing, or there is no such device.
@@ -116,15 +129,32 @@ class _Settings:
         """
         model = self._loaded
         if model is None:
-            from dspex_lab.lms.engines._local_checkpoint import Checkpoint
-            from dspex_lab.lms.engines._local_model import load
-
-            model = self._loaded = load(Checkpoint(self.model, self.device, self.dtype, self.revision))
+            # In a worker an engine lives as long as its step; the worker keeps the model.
+            if self.pool is None and not stays():
+                from dspex_lab.lms.engines._local_model import load as get
+            else:
+                from dspex_lab.lms.engines._local_worker import kept as get
+            model = self._loaded = get(self._checkpoint)
         return model
 
+    @property
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.model, self.device, self.dtype, self.revision)
+
+    def _away(self) -> Away | None:
+        """Return the model on its pool; None where it answers in this process, in a worker too."""
+        submit = None if self._workers is None else submit_to(self._workers)
+        if submit is None:
+            return None
+        from dspex_lab.lms.engines._local_pool import Away
+        from dspex_lab.lms.engines._local_worker import How
+
+        return Away(submit, self._checkpoint, How(self.default_tokens, self.window, self.max_batch))
+
     def _free(self) -> None:
-        had, self._loaded = self._loaded is not None, None
-        if had:
+        had = None if self._loaded is None else weakref.ref(self._loaded)
+        self._loaded = None
+        if had is not None and had() is None:  # no other engine holds it
             from dspex_lab.lms.engines._local_model import release
 
             release()
@@ -145,13 +175,14 @@ class _Settings:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._loaded = None
+        self._loaded, self._workers = None, self.pool
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self  # DSPy copies programs and settings; the weights are shared anyway
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
+        where = f", pool={self.pool!r}" if self.pool else ""
+        return f"{type(self).__name__}({self.model!r}, device={self.device!r}, dtype={self.dtype!r}{where})"
 
 
 def _expect(key: str, holds: bool, expected: str, actual: object) -> None:
@@ -174,35 +205,44 @@ class LocalEngine(_Settings):
         Raises:
             LM15Error: what went wrong: ``UnsupportedModelError``, ``ContextLengthError``, ``UnsupportedFeatureError``,
                 ``LocalOutOfMemory``, ``GarbledAnswer`` (with the text as ``partial``).
+            PoolError: what a pool has to say: ``GpuOutOfMemory``, ``OutOfMemory``, ``WorkerKilled``, ``PoolBusy``.
         """
-        from dspex_lab.lms.engines._local_request import response_of
+        from dspex_lab.lms.engines._local_request import ask_of, response_of
 
-        heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        job = self._job(request, heard.put, streams=False)
-        self.load().submit(job)
-        try:
-            outcome = _next(heard)
-        finally:
-            job.cancel()  # an interrupt: the model stops before its next token
-        return response_of(request, _answer(outcome))
+        away = self._away()
+        if away is not None:
+            return response_of(request, away.answer(ask_of(request)))
+        with contextlib.closing(self._told(request, streams=False)) as told:
+            return response_of(request, _answer(next(told)))
 
     def stream(self, request: Request) -> Iterator[Any]:
         """Yield the events of one answer as its tokens come; closing the stream stops the model before the next token."""
+        from dspex_lab.lms.engines._local_request import ask_of
+
+        away, begun = self._away(), False
+        told = self._told(request, streams=True) if away is None else away.write(ask_of(request))
+        with contextlib.closing(told):
+            for item in told:
+                events, begun, over = _events(request, item, begun)
+                yield from events
+                if over and away is None:  # what a pool tells ends by itself; to leave it earlier is to cancel it
+                    return
+
+    def _told(self, request: Request, streams: bool) -> Generator[Any]:
         heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        job = self._job(request, heard.put, streams=True)
+        job = self._job(request, heard.put, streams)
         self.load().submit(job)
         try:
-            begun = False
             while True:
-                events, begun, over = _events(request, _next(heard), begun)
-                yield from events
-                if over:
-                    return
+                yield _next(heard)
         finally:
-            job.cancel()
+            job.cancel()  # also at an interrupt: the model stops before its next token
 
     def close(self) -> None:
-        """Let go of the weights; they are freed when no other engine holds them. The next call loads them again."""
+        """Let go of the weights; they are freed when no other engine holds them. The next call loads them again.
+
+        What a pool's workers have loaded stays there while they live.
+        """
         self._free()
 
     @classmethod
@@ -216,30 +256,35 @@ class AsyncLocalEngine(_Settings):
 
     async def complete(self, request: Request) -> Response:
         """Answer one request; a call that is cancelled stops the model before its next token. Raises as the sync half."""
-        from dspex_lab.lms.engines._local_request import response_of
+        from dspex_lab.lms.engines._local_request import ask_of, response_of
 
-        heard, tell = _mailbox()
-        job = self._job(request, tell, streams=False)
-        (await self._ready()).submit(job)
-        try:
-            outcome = await heard.get()
-        finally:
-            job.cancel()
-        return response_of(request, _answer(outcome))
+        away = self._away()
+        if away is not None:
+            return response_of(request, await away.answer_async(ask_of(request)))
+        async with contextlib.aclosing(self._told(request, streams=False)) as told:
+            return response_of(request, _answer(await anext(told)))
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         """Yield the events of one answer as its tokens come; closing the stream stops the model before the next token."""
-        heard, tell = _mailbox()
-        job = self._job(request, tell, streams=True)
-        (await self._ready()).submit(job)
-        try:
-            begun = False
-            while True:
-                events, begun, over = _events(request, await heard.get(), begun)
+        from dspex_lab.lms.engines._local_request import ask_of
+
+        away, begun = self._away(), False
+        told = self._told(request, streams=True) if away is None else away.write_async(ask_of(request))
+        async with contextlib.aclosing(told):
+            async for item in told:
+                events, begun, over = _events(request, item, begun)
                 for event in events:
                     yield event
-                if over:
+                if over and away is None:
                     return
+
+    async def _told(self, request: Request, streams: bool) -> AsyncGenerator[Any]:
+        heard, tell = mailbox()
+        job = self._job(request, tell, streams)
+        (await self._ready()).submit(job)
+        try:
+            while True:
+                yield await heard.get()
         finally:
             job.cancel()
 
@@ -254,17 +299,6 @@ class AsyncLocalEngine(_Settings):
     def load_state(cls, state: dict[str, Any]) -> AsyncLocalEngine:
         """Make an engine from what :meth:`dump_state` returned."""
         return cls(**state)
-
-
-def _mailbox() -> tuple[asyncio.Queue[Any], Callable[[Any], None]]:
-    loop = asyncio.get_running_loop()
-    heard: asyncio.Queue[Any] = asyncio.Queue()
-
-    def tell(item: Any) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(heard.put_nowait, item)
-
-    return heard, tell
 
 
 def _next(heard: queue.SimpleQueue[Any]) -> Any:
@@ -308,9 +342,10 @@ def local_lm(
     revision: str | None = None,
     window: float = 0.005,
     max_batch: int = 8,
+    pool: str | Workers | None = None,
     **options: Any,
 ) -> dspy.LM:
-    """Return a ``dspy.LM`` whose model runs in this process. Nothing is loaded before the first call.
+    """Return a ``dspy.LM`` whose model runs in this process, or on a pool. Nothing is loaded before the first call.
 
     Its name is ``local/PATH``. DSPy's retries are off: a local model that failed would fail again.
 
@@ -319,7 +354,10 @@ def local_lm(
         device: ``"auto"`` (a GPU where torch sees one, else the CPU, which is said once), ``"cpu"``, ``"cuda"``, ``"mps"``.
         dtype: ``"auto"`` (the checkpoint's own, float32 on a CPU), ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         revision: the hub's branch, tag or commit.
-        window: seconds a request may wait for others, to be answered with them; ``max_batch`` at most.
+        window: seconds a request may wait for others, to be answered with them; ``max_batch`` at most. On a pool those that are
+            in one worker at the same time are.
+        pool: the pool whose workers it runs on (``"neural"``), by name or itself. This process needs neither torch nor the
+            memory then.
         options: handed to ``dspy.LM`` (``temperature``, ``max_tokens``, ``seed``, ``cache``, …). Without a temperature the
             checkpoint's own configuration says how tokens are taken.
 
@@ -329,7 +367,7 @@ def local_lm(
     """
     import dspy
 
-    for package in ("torch", "transformers"):
+    for package in ("torch", "transformers") if pool is None else ():
         if importlib.util.find_spec(package) is None:
             require(package, "for local models")
     settings: dict[str, Any] = {
@@ -338,24 +376,15 @@ def local_lm(
         "revision": revision,
         "window": window,
         "max_batch": max_batch,
+        "pool": pool,
     }
     name = f"local/{path_or_id}"
     engine = LocalEngine(path_or_id, **settings)
     # Part of the request, so that DSPy's disk cache never gives the answers of other weights or of an older engine.
-    mark = {"engine": f"local-{VERSION}", "weights": _mark(path_or_id, revision), "dtype": dtype}
+    mark = {"engine": f"local-{VERSION}", "weights": mark_of(path_or_id, revision), "dtype": dtype}
     options.setdefault("metadata", mark)
     options.setdefault("num_retries", 0)
     try:
         return dspy.LM(name, engine=engine, async_engine=AsyncLocalEngine(path_or_id, **settings), **options)
     except (TypeError, ValueError) as error:
         raise LMError(f"A local model does not take these options: {error}", engine=name, hint="Leave them out.") from error
-
-
-def _mark(path: str | Path, revision: str | None) -> str:
-    """Return what changes when the files of a folder do, by their names, sizes and times; a name's revision else."""
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        return revision or "main"
-    files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".json", ".jinja", ".model") and f.is_file())
-    told = "|".join(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]

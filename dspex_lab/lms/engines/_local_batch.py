@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from dspex_lab.lms.engines._local_request import Answer, Ask, Begun, Piece
 
@@ -67,16 +71,32 @@ class Job:
                 self._tell(outcome)
 
 
+def mailbox() -> tuple[asyncio.Queue[Any], Callable[[Any], None]]:
+    """Return a queue of the running loop, and what puts into it from the model's thread."""
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    def tell(item: Any) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(heard.put_nowait, item)
+
+    return heard, tell
+
+
+Run = Callable[[list[Job]], list[Job]]
+
+
 class Batcher:
     """Hands waiting requests to ``run``, several at a time, in a thread that lives while there are any.
 
     Args:
-        run: answers the jobs it is given and returns those it left for later, in their order; raises nothing.
+        run: answers the jobs it is given and returns those it left for later, in their order; raises nothing. The object of a
+            bound method is not kept alive but while there are requests: a model that has a queue is freed when it is dropped.
         name: the thread's.
     """
 
-    def __init__(self, run: Callable[[list[Job]], list[Job]], name: str) -> None:
-        self._run = run
+    def __init__(self, run: Run, name: str) -> None:
+        self._run: Callable[[], Run | None] = weakref.WeakMethod(run) if inspect.ismethod(run) else lambda: run
         self._name = name
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
@@ -91,19 +111,19 @@ class Batcher:
                 return
             self._busy = True
         # The thread holds the model; it ends with the work, so that a model nobody uses can be freed.
-        threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        threading.Thread(target=self._serve, args=(self._run(),), name=self._name, daemon=True).start()
 
     def idle(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being done or waits, and say whether that is so; ``timeout`` is in seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._busy, timeout)
 
-    def _serve(self) -> None:
+    def _serve(self, run: Run) -> None:
         while True:
             batch = self._next()
             if batch is None:
                 return
-            left = self._run(batch)
+            left = run(batch)
             for job in left:
                 job.window = 0.0  # it has waited for others already
             with self._changed:

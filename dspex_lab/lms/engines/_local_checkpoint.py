@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dspex_lab.lms._hub import is_offline
 from dspex_lab.lms.engines._local_errors import bad_model, is_out_of_memory, one_line, out_of_memory
 
 log = logging.getLogger("dspex_lab")
 
-_YES = frozenset(["1", "on", "yes", "true"])
 _said_cpu = False
 
 
@@ -25,12 +25,26 @@ class Checkpoint:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         dtype: ``"auto"`` (the checkpoint's own; float32 on a CPU), ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         revision: the hub's branch, tag or commit; None for the default one.
+        offline: nothing is asked of the hub; ``HF_HUB_OFFLINE`` says so too.
+        mark: changes when the files of a folder do; see :func:`mark_of`.
     """
 
     path: str
     device: str = "auto"
     dtype: str = "auto"
     revision: str | None = None
+    offline: bool = field(default=False, compare=False)
+    mark: str = ""
+
+
+def mark_of(path: str | Path, revision: str | None) -> str:
+    """Return what changes when the files of a folder do, by their names, sizes and times; a name's revision else."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return revision or "main"
+    files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".json", ".jinja", ".model") and f.is_file())
+    told = "|".join(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def resolved(torch: Any, checkpoint: Checkpoint) -> Checkpoint:
@@ -54,7 +68,7 @@ def resolved(torch: Any, checkpoint: Checkpoint) -> Checkpoint:
         raise ConfigurationError(f"There is no device {device!r} for a local model here; there is {', '.join(there)}.")
     if dtype == "auto" and kind == "cpu":
         dtype = "float32"  # half precision is slow on most CPUs, and not there for all operations
-    return Checkpoint(path, device, dtype, checkpoint.revision)
+    return replace(checkpoint, path=path, device=device, dtype=dtype, mark=mark_of(path, checkpoint.revision))
 
 
 def _say_cpu() -> None:
@@ -72,8 +86,7 @@ def read(torch: Any, checkpoint: Checkpoint) -> tuple[Any, Any]:
     how = {
         "trust_remote_code": False,
         "revision": checkpoint.revision or "main",
-        # The hub's library reads this variable when it is imported, which may have been long ago.
-        "local_files_only": os.environ.get("HF_HUB_OFFLINE", "").lower() in _YES or Path(name).exists(),
+        "local_files_only": checkpoint.offline or is_offline() or Path(name).exists(),
     }
     dtype = "auto" if checkpoint.dtype == "auto" else getattr(torch, checkpoint.dtype)
     try:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dspy.lm15 import InvalidRequestError, ProviderError, UnsupportedFeatureError, UnsupportedModelError
+from dspy.lm15 import (
+    ConfigurationError,
+    ContextLengthError,
+    InvalidRequestError,
+    LM15Error,
+    ProviderError,
+    UnsupportedFeatureError,
+    UnsupportedModelError,
+)
 
 if TYPE_CHECKING:
     from dspy.lm15 import Response
@@ -13,7 +21,13 @@ PROVIDER = "local"
 
 
 class LocalOutOfMemory(ProviderError):
-    """The device's memory does not hold the model, or the model and this request. Not retried: it would fail again."""
+    """The device's memory does not hold the model, or the model and this request. Not retried: it would fail again.
+
+    Attributes:
+        device: whose memory, as torch names it.
+    """
+
+    device = ""
 
 
 class GarbledAnswer(ProviderError):
@@ -29,12 +43,14 @@ class GarbledAnswer(ProviderError):
 def out_of_memory(what: str, device: str, problem: BaseException) -> LocalOutOfMemory:
     """Return the error for memory that was not enough for ``what``."""
     elsewhere = "" if device == "cpu" else ", or device='cpu'"
-    return LocalOutOfMemory(
+    error = LocalOutOfMemory(
         f"The memory of {device!r} is not enough for {what}. Take a smaller model, dtype='bfloat16', shorter prompts, "
         f"a lower max_tokens or max_batch{elsewhere}. torch said: {one_line(problem)[:300]}",
         provider=PROVIDER,
         provider_code="out_of_memory",
     )
+    error.device = device
+    return error
 
 
 def garbled(message: str, partial: Response | None = None) -> GarbledAnswer:
@@ -81,3 +97,46 @@ def is_out_of_memory(problem: BaseException) -> bool:
 def one_line(problem: BaseException) -> str:
     """Return what an error says, on one line and not too long."""
     return " ".join(str(problem).split())[:500] or type(problem).__name__
+
+
+class Failure(NamedTuple):
+    """An engine's error as plain data: DSPy's own cannot be pickled."""
+
+    kind: str
+    message: str
+    code: str | None = None
+    feature: str = ""
+    device: str = ""
+
+
+#: What a local model raises, by name.
+_KINDS: dict[str, type[LM15Error]] = {
+    kind.__name__: kind
+    for kind in (
+        ConfigurationError,
+        ContextLengthError,
+        GarbledAnswer,
+        InvalidRequestError,
+        LocalOutOfMemory,
+        ProviderError,
+        UnsupportedFeatureError,
+        UnsupportedModelError,
+    )
+}
+
+
+def failure_of(error: LM15Error) -> Failure:
+    """Return an engine's error so that it can travel."""
+    feature, device = getattr(error, "feature", None) or "", getattr(error, "device", "")
+    return Failure(type(error).__name__, error.message, error.provider_code, feature, device)
+
+
+def error_of(failure: Failure) -> LM15Error:
+    """Return the error that has travelled."""
+    kind = _KINDS.get(failure.kind, ProviderError)
+    if kind is UnsupportedFeatureError:
+        return unsupported(failure.feature, failure.message)
+    error = kind(failure.message, provider=PROVIDER, provider_code=failure.code)
+    if isinstance(error, LocalOutOfMemory):
+        error.device = failure.device
+    return error

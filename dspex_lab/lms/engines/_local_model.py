@@ -55,6 +55,15 @@ def load(checkpoint: Checkpoint) -> LocalModel:
         return model
 
 
+def loaded_models() -> list[dict[str, Any]]:
+    """Return what this process has loaded, one dict a model: ``model``, ``kind``, ``device``, ``dtype``, ``bytes`` of weights.
+
+    Looks only at what is imported; to be asked of a worker too: ``await pool.call(loaded, place=...)``.
+    """
+    embed = sys.modules.get("dspex_lab.lms._embed")
+    return [model.facts() for model in list(_loaded.values())] + ([] if embed is None else embed.loaded_embedders())
+
+
 def release() -> None:
     """Give back the memory of models that nobody uses any more."""
     gc.collect()
@@ -92,6 +101,12 @@ class LocalModel:
         self._template = bool(getattr(tokenizer, "chat_template", None))
         self._grammars: Any = None
         self._batcher = Batcher(self._answer, f"dspex-local-{Path(checkpoint.path).name}")
+
+    def facts(self) -> dict[str, Any]:
+        """Return what :func:`loaded` says of it."""
+        size = sum(part.nbytes for part in self.weights.parameters())
+        about = {"device": self.checkpoint.device, "dtype": str(self.weights.dtype).removeprefix("torch."), "bytes": size}
+        return {"model": self.checkpoint.path, "kind": "lm", **about}
 
     def submit(self, job: Job) -> None:
         """Have ``job`` answered; it is told the outcome, whatever that is."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from dspex_lab.lms.exemplar._reply import answered, messages_of, reply, respond, stream_events, token_count
 
@@ -55,14 +55,8 @@ def answer(system: str, turns: list[tuple[str, str]]) -> str:
     return answered(system, turns)
 
 
-class ExemplarEngine:
-    """The offline engine as a DSPy engine; see the module's text for what it does.
-
-    Thread-safe, holds no state but its settings, and can be pickled.
-
-    Args:
-        latency: seconds to wait before each answer, as a provider would make one wait.
-    """
+class _Half:
+    """What both halves of the engine are and have."""
 
     #: It imitates a provider: calls cost nothing and counts of tokens are computed, not billed.
     simulated = True
@@ -75,6 +69,25 @@ class ExemplarEngine:
 
     def __init__(self, latency: float = 0.0) -> None:
         self.latency = latency
+
+    def dump_state(self) -> dict[str, Any]:
+        """Return the settings as JSON-able data."""
+        return {"latency": self.latency}
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> Self:
+        """Make an engine from what :meth:`dump_state` returned."""
+        return cls(**state)
+
+
+class ExemplarEngine(_Half):
+    """The offline engine as a DSPy engine; see the module's text for what it does.
+
+    Thread-safe, holds no state but its settings, and can be pickled.
+
+    Args:
+        latency: seconds to wait before each answer, as a provider would make one wait.
+    """
 
     def complete(self, request: Request) -> Response:
         """Answer one request."""
@@ -89,27 +102,9 @@ class ExemplarEngine:
     def close(self) -> None:
         """Do nothing; the engine holds no resource."""
 
-    def dump_state(self) -> dict[str, Any]:
-        """Return the settings as JSON-able data."""
-        return {"latency": self.latency}
 
-    @classmethod
-    def load_state(cls, state: dict[str, Any]) -> ExemplarEngine:
-        """Make an engine from what :meth:`dump_state` returned."""
-        return cls(**state)
-
-
-class AsyncExemplarEngine:
+class AsyncExemplarEngine(_Half):
     """The async half of :class:`ExemplarEngine`; same argument, same answers."""
-
-    simulated = True
-    in_process = True
-    supports_function_calling = True
-    supports_response_schema = True
-    supported_params = _PARAMETERS
-
-    def __init__(self, latency: float = 0.0) -> None:
-        self.latency = latency
 
     async def complete(self, request: Request) -> Response:
         """Answer one request; the wait can be cancelled."""
@@ -124,12 +119,3 @@ class AsyncExemplarEngine:
 
     async def aclose(self) -> None:
         """Do nothing; the engine holds no resource."""
-
-    def dump_state(self) -> dict[str, Any]:
-        """Return the settings as JSON-able data."""
-        return {"latency": self.latency}
-
-    @classmethod
-    def load_state(cls, state: dict[str, Any]) -> AsyncExemplarEngine:
-        """Make an engine from what :meth:`dump_state` returned."""
-        return cls(**state)

@@ -119,6 +119,8 @@ class _Connection:
         try:
             # Cancelled by this scope and not as a task, which would break off the ending of the server's process too.
             with anyio.CancelScope() as self._scope:
+                if self._stop.is_set():
+                    return
                 async with AsyncExitStack() as stack:
                     with self._errors.writer() as errors:
                         client = await self._target.open(stack, errors)
@@ -166,9 +168,8 @@ class _Connection:
             self._errors.close()
 
     def _end(self) -> None:
-        if self._client is not None:
-            self._stop.set()
-        elif self._scope is not None:
+        self._stop.set()
+        if self._client is None and self._scope is not None:
             self._scope.cancel()
 
 
