@@ -125,7 +125,7 @@ def _rarer(value: Any, kind: type, depth: int) -> Hashable:
 
 def _library(value: Any, kind: type, depth: int) -> Hashable:
     """Return the form of a value of NumPy, pandas or DSPy, none of which is loaded here; pickle the rest."""
-    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+    numpy, pandas = _loaded("numpy", "ndarray", "generic"), _loaded("pandas", "DataFrame", "Series", "Index")
     if numpy is not None and kind is numpy.ndarray:
         return (kind, repr(value.dtype), value.shape, _array(value, depth))
     if numpy is not None and isinstance(value, numpy.generic):
@@ -139,6 +139,12 @@ def _library(value: Any, kind: type, depth: int) -> Hashable:
         keys = sorted(getattr(value, "_input_keys", None) or ())
         return (kind, form(dict(value._store), depth), *keys)
     return (kind, _pickled(value))
+
+
+def _loaded(name: str, *needed: str) -> Any:
+    """Return a module if it is loaded; one that another thread is still importing has no values yet that could be met."""
+    found = sys.modules.get(name)
+    return found if all(hasattr(found, each) for each in needed) else None
 
 
 def _array(value: Any, depth: int) -> Hashable:

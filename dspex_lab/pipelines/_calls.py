@@ -8,16 +8,15 @@ import inspect
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any
 
-from dspex_lab.errors import PipelineError, PoolError
+from dspex_lab.errors import PipelineError
 from dspex_lab.events import new_id
-from dspex_lab.lms import current_feedback, is_simulated, portable
+from dspex_lab.lms import is_simulated
+from dspex_lab.pipelines._away import carried_out
 from dspex_lab.pipelines._context import RunContext
 from dspex_lab.pipelines._fields import Shape, checked, split_result
 from dspex_lab.pipelines._modules import Facts, facts_of, module_contract
-from dspex_lab.pipelines._remote import Errand, RemoteTarget, Reply, active_trace, current_adapter, travelling_lm
 from dspex_lab.pipelines._result import StepOutcome
 from dspex_lab.pipelines._step import Step
-from dspex_lab.resilience import is_retrying
 
 
 class Calls:
@@ -94,7 +93,7 @@ class Calls:
         if facts.module:
             return await self._module(target, facts, pool, inputs)
         if pool is not None:
-            value = await self._on_pool(pool, target, inputs, module=False)
+            value = await self.on_pool(pool, target, inputs, module=False)
         elif facts.acall and not facts.awaited:
             value = await self._predictor(target, facts, inputs)
             if self.shape.whole is None:
@@ -117,6 +116,10 @@ class Calls:
             return value
         return await context.finish(_awaited(value))
 
+    async def on_pool(self, pool: str, target: Any, inputs: Mapping[str, Any], *, module: bool) -> Any:
+        """Return what ``target(**inputs)`` gives on a worker of ``pool``; ``module``: it is a DSPy module."""
+        return await carried_out(self, pool, target, inputs, module)
+
     async def _batched(self, function: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
         async def together(lists: Mapping[str, Any]) -> Any:
             return await self.call(function, lists)
@@ -133,7 +136,7 @@ class Calls:
         if contract is not None:
             contract.validate_inputs({k: v for k, v in inputs.items() if k in contract.inputs})
         if pool is not None:
-            value = await self._on_pool(pool, module, inputs, module=True)
+            value = await self.on_pool(pool, module, inputs, module=True)
         else:
             value = await self._predictor(module, facts, inputs)
         outputs = self._fields(module, value)
@@ -170,57 +173,6 @@ class Calls:
             return _called(work)
         surroundings = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.context.executor, surroundings.run, _called, work)
-
-    async def _on_pool(self, name: str, target: Any, inputs: Mapping[str, Any], module: bool) -> Any:
-        context = self.context
-        trace = active_trace() if module else None
-        lm = travelling_lm(context, module, self.lm)
-        ledger = context.terms.ledger if lm else None
-        gateway = context.terms.gateway if lm else None
-        terms = None if gateway is None else gateway.terms_of(context.chosen(self.lm), portable)
-        # Others may go out before this one is back: each gets half of what is left.
-        loan = None if ledger is None else ledger.lend(0.5)
-        errand = Errand(
-            context.run_id,
-            self.span_id,
-            self.name,
-            lm,
-            current_adapter() if lm else None,
-            trace is not None,
-            None if loan is None else loan.data,
-            current_feedback(),
-            context.terms.fresh,
-            is_retrying(),
-            terms,
-            context.owner,
-        )
-        tags = {"run_id": context.run_id, "span_id": self.span_id, "step": self.name}
-        limit = context.remaining(self.item.timeout)
-        work = context.pool(name).call(
-            RemoteTarget(target, module), dict(inputs), errand, timeout=limit, label=self.name, tags=tags
-        )
-        try:
-            reply: Reply = await context.finish(work)
-        except BaseException as problem:
-            if loan is not None:
-                # A worker that is gone took along what it knew of; an error of the step's own comes before any call.
-                loan.settle(None) if isinstance(problem, PoolError) or not isinstance(problem, Exception) else loan.release()
-            raise
-        if loan is not None:
-            loan.settle(reply.spent)
-        self.worker = f"{name}, pid {reply.pid}"
-        for record in reply.records:
-            context.emit(record)
-        if reply.note is not None:
-            context.degrade(self.span_id, reply.note)
-        if reply.taped and gateway is not None and gateway.tape is not None:
-            gateway.tape.extend(reply.taped)
-        if trace is not None:
-            own = dict(target.named_predictors())
-            trace.extend((own[predictor], given, made) for predictor, given, made in reply.trace if predictor in own)
-        if reply.error is not None:
-            raise reply.error
-        return reply.value
 
 
 def _called(work: Callable[[], Any]) -> Any:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,7 @@ from dspex_lab.events import Bus, Decision, Event, LMCall, Record
 from dspex_lab.lms import CONTEXT_KEY, FEEDBACK_KEY, Recorder, Terms, current_feedback, current_recorder
 from dspex_lab.pipelines._step import Operation
 from dspex_lab.resilience import is_retrying
+from dspex_lab.security.interpreter import chosen_factory
 
 if TYPE_CHECKING:
     from dspex_lab.pipelines._batch import Batchers
@@ -58,9 +60,35 @@ class Submit(Protocol):
         *args: Any,
         label: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the worker is killed at it
+        idempotent: bool = False,
+        identity: str | Callable[[], str] | None = None,
         tags: dict[str, Any] | None = None,
+        place: Any = None,
+        told: Callable[[Any], None] | None = None,
+        on_chunk: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Run ``fn`` on a worker and return its value; raise its own exception, or a PoolError of the pool's."""
+        """Run ``fn`` on a worker and return its value; raise its own exception, or a PoolError of the pool's. See
+        :meth:`dspex_lab.pools.Pool.call`."""
+        ...
+
+
+class Seats(Protocol):
+    """The sessions that runs belong to, and the workers these would have them on. Thread-safe."""
+
+    def inside(self, name: str | None) -> AbstractContextManager[Any]:
+        """Keep a session in use in the block, which is a run of it. None does nothing."""
+        ...
+
+    def placement(self, session: str | None, pool: str) -> Any:
+        """Return where a step of the session's is to run (a ``pools.Placement``), None for anywhere.
+
+        Raises:
+            SessionError: it may only run on a worker that is not to be had.
+        """
+        ...
+
+    def placed(self, session: str | None, pool: str, worker: str, pid: int | None) -> None:
+        """Take note of where a step of the session's ran."""
         ...
 
 
@@ -130,6 +158,7 @@ class RunContext:
         checkpoint: where outputs are kept so that a later run can go on from them.
         model: makes the model that a step asked for by name (``lm=``).
         alone: says whether no other run of the Lab is under way.
+        session: the session it belongs to; ``seats`` says which workers that one has.
         notes: why the answer of a step is less than was asked for, by its span.
     """
 
@@ -154,6 +183,8 @@ class RunContext:
     checkpoint: Checkpoint | None = None
     model: Callable[[Any], Any] | None = None
     alone: Callable[[], bool] = lambda: False
+    session: str | None = None
+    seats: Seats | None = None
     notes: dict[str, str] = field(default_factory=dict)
     _settings: dict[str, Any] | None = None
 
@@ -223,7 +254,9 @@ class RunContext:
         from dspy.dsp.utils.settings import dotdict, thread_local_overrides
 
         if self._settings is None:
-            self._settings = {**thread_local_overrides.get(), "lm": self.lm()}
+            # Modules that run model-written code and were made without an interpreter get our sandbox.
+            around = {"lm": self.lm(), "interpreter_factory": chosen_factory()}
+            self._settings = {**thread_local_overrides.get(), **around}
         overrides = dotdict(self._settings)
         if lm is not None:
             overrides["lm"] = self.chosen(lm)
@@ -292,6 +325,11 @@ _current: ContextVar[tuple[RunContext, str, str] | None] = ContextVar("dspex_cur
 
 #: Lets what now runs in this task belong to a step of a run that was begun here (:meth:`RunContext.begin`).
 enter_quick = _current.set
+
+
+def running() -> tuple[RunContext, str, str] | None:
+    """Return the run, the span and the name of the step that runs in this task or thread, None where none does."""
+    return _current.get()
 
 
 def enclosing(owner: str) -> tuple[RunContext, str] | None:

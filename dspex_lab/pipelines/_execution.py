@@ -188,7 +188,7 @@ class StepRun(Calls):
                 f"Step {self.name!r} was not begun: the run's deadline had passed.",
                 step=self.name,
                 hint="Give the run more time.",
-            )
+            ) from TimeoutError("the run's deadline had passed")  # so that it counts as what it is
         if self.item.pool is not None:
             # The pool ends the worker at the limit; waiting for a worker counts against the deadline all the same.
             limit = self.context.remaining(None)

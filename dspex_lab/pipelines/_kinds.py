@@ -147,7 +147,21 @@ def step_kind(kind: K) -> K:
 
 
 BUILT_IN = frozenset(
-    {"native", "dspy", "operation", "lm", "parallel", "when", "each", "loop", "retrieve", "assert", "suggest", "pipeline"}
+    {
+        "native",
+        "dspy",
+        "operation",
+        "lm",
+        "parallel",
+        "when",
+        "each",
+        "loop",
+        "retrieve",
+        "assert",
+        "suggest",
+        "pipeline",
+        "code",
+    }
 )
 
 

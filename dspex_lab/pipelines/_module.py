@@ -27,12 +27,13 @@ class Runner(Protocol):
         ...
 
 
-#: Gives the Lab in use to modules that were not given one; set by the workbench.
+#: Gives the Lab in use to modules that were not given one: the last one does. The workbench adds itself; without it, and so in
+#: production, it is what runs pipelines alone.
 current_runner: list[Any] = []
 
 
 class _Reference:
-    """Holds a Lab for a module: copies share it, and it does not travel in pickles."""
+    """Holds a Lab for a module: copies share it, and it does not travel in pickles, unless it says so (``travels``)."""
 
     def __init__(self, lab: Runner | None) -> None:
         self.lab = lab
@@ -41,13 +42,11 @@ class _Reference:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_Reference, (None,))
+        return (_Reference, (self.lab if getattr(self.lab, "travels", False) else None,))
 
     def get(self) -> Runner:
         if self.lab is not None:
             return self.lab
-        if not current_runner:
-            raise PipelineError("No Lab is open to run this pipeline in.", hint="Make one: dx.lab().")
         lab: Runner = current_runner[-1]()
         return lab
 
@@ -260,6 +259,15 @@ def _as_operation(operation: Operation, module: Any) -> Any:
     fields = [f for f in learned.fields.values() if f.name in operation.signature.fields]
     contract = operation.signature.replace(instructions=learned.instructions, fields=fields)
     return replace(operation, signature=contract, demos=tuple(predictor.demos), config=dict(predictor.config) or None)
+
+
+def run_in(program: Any, lab: Runner) -> Any:
+    """Return a copy of a DSPy program whose pipelines, if there are any in it, run in ``lab``; models are shared."""
+    made = _copied(program)
+    for _, module in made.named_sub_modules():
+        if isinstance(vars(module).get("_lab"), _Reference):
+            module._lab = _Reference(lab)
+    return made
 
 
 def make_module(pipeline: Pipeline, lab: Runner | None) -> Any:

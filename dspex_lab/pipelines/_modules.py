@@ -66,7 +66,8 @@ def has_forward(module: Any) -> bool:
 
 def runs_async(module: Any) -> bool:
     """Say whether ``module`` may be run by ``acall``: not where only ``forward`` was overridden below ``aforward``."""
-    if "forward" in vars(module):
+    # What runs model-written code waits for it without awaiting (dspy.RLM's aforward does): it would stop the loop.
+    if "forward" in vars(module) or hasattr(module, "_interpreter_factory"):
         return False
     owners: dict[str, int] = {}
     for depth, kind in enumerate(type(module).__mro__):

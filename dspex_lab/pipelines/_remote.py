@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import inspect
@@ -10,16 +9,21 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import dspex_lab.pipelines._baggage  # noqa: F401 - says what of DSPy's objects travels
 from dspex_lab.errors import LMError, PipelineError
 from dspex_lab.events import Event, LMCall, Record
-from dspex_lab.lms import CONTEXT_KEY, Gateway, Ledger, Recorder, Terms, asking_again, from_portable, install, portable
+from dspex_lab.lms import CONTEXT_KEY, Gateway, Ledger, Recorder, Terms, asking_again, from_portable, install, portable, stay
 from dspex_lab.pipelines._context import RunContext
 from dspex_lab.pipelines._result import describe
+from dspex_lab.pipelines._told import Written
+from dspex_lab.pools import Task, current_task, encode_error
 from dspex_lab.resilience import retrying
+from dspex_lab.security import warm
+from dspex_lab.security.interpreter import chosen_factory
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class Errand:
 
     ``allowance`` is what it may spend (``Loan.data``), None for no limit; ``trace`` asks for the trace of its predictors;
     ``feedback`` says what was wrong with the last try; ``fresh`` that no cache answers; ``once`` that who sent it tries again;
-    ``terms`` is how its calls pass (``Gateway.terms_of``), and ``owner`` the Lab it comes from.
+    ``terms`` is how its calls pass (``Gateway.terms_of``), ``owner`` the Lab it comes from, and ``listened`` says that somebody
+    streams it.
     """
 
     run_id: str
@@ -43,6 +48,7 @@ class Errand:
     once: bool = False
     terms: dict[str, Any] | None = None
     owner: str = ""
+    listened: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +62,7 @@ class Reply:
     pid: int
     value: Any = None
     error: BaseException | None = None
+    failed: Any = None
     records: list[Record] = field(default_factory=list)
     spent: Any = None
     taped: list[str] = field(default_factory=list)
@@ -80,8 +87,15 @@ class RemoteTarget:
                     if name in self.lms:
                         module.lm = None
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return str(getattr(self.target, "__qualname__", type(self.target).__name__))
+
     def __call__(self, inputs: Mapping[str, Any], errand: Errand) -> Reply:
         reply = Reply(os.getpid())
+        if current_task().worker:
+            _settle()
         if errand.lm is None:
             return self._run(inputs, reply)
         import dspy
@@ -95,9 +109,17 @@ class RemoteTarget:
         tape = None if errand.terms is None else gateway.take(lm, errand.terms, from_portable)
         terms = Terms(gateway, ledger, None, errand.fresh)
         recorder = Recorder(
-            reply.records.append, errand.run_id, errand.span_id, errand.step, terms, lm, _Here(reply), errand.once
+            reply.records.append,
+            errand.run_id,
+            errand.span_id,
+            errand.step,
+            terms,
+            lm,
+            _Here(reply, errand.listened),
+            errand.once,
         )
         settings: dict[str, Any] = {"lm": lm, "adapter": errand.adapter, CONTEXT_KEY: recorder, "trace": []}
+        settings["interpreter_factory"] = chosen_factory()
         again = asking_again(errand.feedback) if errand.feedback else contextlib.nullcontext()
         with dspy.context(**settings), again, retrying(errand.once):
             self._run(inputs, reply)
@@ -111,12 +133,16 @@ class RemoteTarget:
     def _run(self, inputs: Mapping[str, Any], reply: Reply) -> Reply:
         try:
             value = self.target(**inputs)
-            reply.value = asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+            reply.value = current_task().finish(value) if inspect.isawaitable(value) else value
         except Exception as error:
             # The records of what was already paid for come home with the error.
             if not any(isinstance(r, Event | LMCall) for r in reply.records):
                 raise
-            reply.error = _carried(error)
+            failed = encode_error(error)
+            if failed.kind == "opaque":
+                reply.error = _carried(error)
+            else:
+                reply.failed = failed
         return reply
 
 
@@ -125,12 +151,29 @@ class _Here:
 
     owner = ""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, listened: bool = False) -> None:
         self._reply = reply
+        #: Takes what models write while they do (``lms.Listener``), where somebody streams the run.
+        self.listen = _Listener(current_task()) if listened else None
 
     def degrade(self, span_id: str, why: str) -> None:
         """Take note that a model's answer is less than was asked for."""
         self._reply.note = why
+
+
+class _Listener:
+    """Sends what models write to the kernel. It waits while too much is not taken there."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody watches any more."""
+        return self._task.cancelled
+
+    def __call__(self, event: tuple[Any, ...]) -> None:
+        self._task.tell(Written(tuple(event)))
 
 
 @functools.cache
@@ -139,8 +182,13 @@ def _gateway(owner: str) -> Gateway:
     return Gateway(lambda record: None)
 
 
-async def _awaited(value: Awaitable[Any]) -> Any:
-    return await value
+@functools.cache
+def _settle() -> contextlib.ExitStack:
+    """Let what steps load in this worker stay for the next ones: weights of local models, the warm Python of the sandbox."""
+    stay()
+    held = contextlib.ExitStack()
+    held.enter_context(warm())
+    return held
 
 
 def _carried(error: Exception) -> Exception:

@@ -58,6 +58,8 @@ class Result:
         cost: US dollars, None where a price is unknown.
         lm: the model in use; ``simulated`` says that the engine only imitates a provider (the offline engine).
         cancelled: the run was stopped before its end; what had ended by then is here.
+        variables: with which values of variables it ran: ``{"version": of the space, "values": {name: value}}``; None where the
+            Lab has none.
         asked_again: answers that were asked for a second time, in JSON, because the first could not be read: paid for twice,
             and both are in tokens and cost.
     """
@@ -75,6 +77,7 @@ class Result:
     name: str = ""
     cancelled: bool = False
     asked_again: int = 0
+    variables: dict[str, Any] | None = None
 
     @property
     def tokens(self) -> int | None:

@@ -5,21 +5,45 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
-from dspex_lab.events import Bus, Event, RunOptions, RunRecord, Span, new_id
+from dspex_lab._options import RunOptions
+from dspex_lab.events import Bus, Event, RunRecord, Span, new_id
 from dspex_lab.lms import Gateway, Ledger, Notice, Terms, install
 from dspex_lab.pipelines._batch import Batchers
 from dspex_lab.pipelines._cache import StepCache
 from dspex_lab.pipelines._checkpoint import Checkpoint, Shelf
-from dspex_lab.pipelines._context import Decide, RunContext, Submit, Surroundings, Usage, enclosing
+from dspex_lab.pipelines._context import Decide, RunContext, Seats, Submit, Surroundings, Usage, enclosing
 from dspex_lab.pipelines._engine import execute
 from dspex_lab.pipelines._pipeline import Pipeline
 from dspex_lab.pipelines._result import Result, StepOutcome, collect, describe, status_of
 from dspex_lab.pipelines._stream import StreamEvent
 
-if TYPE_CHECKING:
-    pass
+_NOTHING = nullcontext()
+
+
+class Bound(NamedTuple):
+    """What is run, with the values that its variables have until the run ends.
+
+    Args:
+        pipeline: what to run; another one than was asked for where values are not put into that one.
+        modules: those that stand in for the modules of its steps.
+        variables: see ``RunRecord.variables``.
+    """
+
+    pipeline: Pipeline
+    modules: Mapping[str, Any]
+    variables: dict[str, Any] | None = None
+
+
+#: Stands around each run: given what is to be run, it brings the variables of that up to date.
+Bind = Callable[[Pipeline, Mapping[str, Any]], AbstractContextManager[Bound]]
+
+
+def _as_it_is(pipeline: Pipeline, modules: Mapping[str, Any]) -> AbstractContextManager[Bound]:
+    return nullcontext(Bound(pipeline, modules))
+
 
 #: Of a step that a cancelled run did not come to.
 _NEVER = StepOutcome("", "skipped")
@@ -39,6 +63,10 @@ class Runner:
         shelf: where checkpoints are kept.
         gateway: what LM calls pass on their way to an engine.
         ledger: the account of the Lab.
+        seats: the workers of sessions.
+
+    Attributes:
+        bind: stands around runs; see :data:`Bind`. None as long as there are no variables.
     """
 
     def __init__(
@@ -54,7 +82,10 @@ class Runner:
         shelf: Shelf,
         gateway: Gateway | None = None,
         ledger: Ledger | None = None,
+        seats: Seats | None = None,
     ) -> None:
+        self.seats = seats
+        self.bind: Bind | None = None
         self.gateway, self.ledger = gateway, ledger
         self.shelf = shelf
         self.cache = StepCache()
@@ -93,7 +124,38 @@ class Runner:
         Args:
             listen: takes the events of a streamed run.
             kept: takes the result, also that of a run that was cancelled.
+
+        Raises:
+            VariableError: its variables cannot be brought up to date; nothing was run.
         """
+        # The rows of a map run with what the map began with.
+        with self.bound(pipeline, modules) if kind != "row" else _as_it_is(pipeline, modules) as bound:
+            return await self._run(
+                bound,
+                inputs,
+                options,
+                kind=kind,
+                outer=outer,
+                row_index=row_index,
+                here=here,
+                listen=listen,
+                kept=kept,
+            )
+
+    async def _run(
+        self,
+        bound: Bound,
+        inputs: Mapping[str, Any],
+        options: RunOptions,
+        *,
+        kind: str,
+        outer: tuple[RunContext, str] | None,
+        row_index: int | None,
+        here: bool,
+        listen: Callable[[StreamEvent], None] | None,
+        kept: Callable[[Result], object] | None,
+    ) -> Result:
+        pipeline, modules = bound.pipeline, bound.modules
         started, clock = time.time(), time.perf_counter()
         if outer is None and (outer := enclosing(self.owner)) is not None:
             kind = "nested"
@@ -108,12 +170,14 @@ class Runner:
         if options.checkpoint is not None:
             context.checkpoint = self._checkpoint(options.checkpoint, context)
         if kind == "run":
-            context.event("run.start", context.span_id, None, kind=kind, name=pipeline.name)
+            tags = {"tags": list(options.tags)} if options.tags else {}
+            context.event("run.start", context.span_id, None, kind=kind, name=pipeline.name, **tags)
         surroundings = Surroundings()
         self.under_way += 1
         try:
             context.begin()
-            await execute(pipeline, inputs, context, outcomes)
+            with self._session(options.session):
+                await execute(pipeline, inputs, context, outcomes)
             status = status_of(outcomes)
             if context.checkpoint is not None and status == "complete":
                 context.checkpoint.end()
@@ -124,10 +188,18 @@ class Runner:
             surroundings.restore()
             seconds = time.perf_counter() - clock
             result = self._result(pipeline, context, outcomes, status, seconds)
+            result.variables = bound.variables
             self._close_run(result, status, context, given, started, options, (kind, outer, row_index))
             if kept is not None:
                 kept(result)
         return result
+
+    def bound(self, pipeline: Pipeline, modules: Mapping[str, Any]) -> AbstractContextManager[Bound]:
+        """Return what stands around a run, and gives what to run: the pipeline with the present values of its variables."""
+        return _as_it_is(pipeline, modules) if self.bind is None else self.bind(pipeline, modules)
+
+    def _session(self, name: str | None) -> AbstractContextManager[Any]:
+        return _NOTHING if name is None or self.seats is None else self.seats.inside(name)
 
     def _checkpoint(self, name: str, context: RunContext) -> Checkpoint:
         def told(step: str, why: str) -> None:
@@ -194,6 +266,8 @@ class Runner:
             terms=self._terms(options, outer, deadline, name),
             usage=Usage(outer.usage if outer else None),
             outer=outer,
+            session=options.session or (None if outer is None else outer.session),
+            seats=self.seats,
         )
 
     def _result(self, pipeline: Pipeline, context: RunContext, outcomes: dict[str, Any], status: str, seconds: float) -> Result:
@@ -257,6 +331,7 @@ class Runner:
                 row_index=row_index,
                 session=options.session,
                 tags=options.tags,
+                variables=result.variables,
             )
         )
 

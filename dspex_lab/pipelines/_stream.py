@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dspex_lab.pipelines._pipeline import Pipeline
     from dspex_lab.pipelines._result import Result
 
-StreamKind: TypeAlias = Literal["step.start", "token", "field", "step.stop", "partial", "result"]
+StreamKind: TypeAlias = Literal["step.start", "token", "chunk", "progress", "field", "step.stop", "partial", "result"]
 
 _BACKLOG = 256
 
@@ -30,12 +30,13 @@ class StreamEvent(NamedTuple):
         kind: what happened.
         step: the step's name, dotted inside nested pipelines (``"outer.inner"``); None for the run itself.
         field: the output field that a token or a value belongs to, where that is known.
-        value: the token's text, the field's value; for ``partial`` and ``result`` the outputs so far, by field.
+        value: the token's text, the field's value, what a step told (``chunk``), how much it has done (``progress``); for
+            ``partial`` and ``result`` the outputs so far, by field.
         time: when, in seconds since the epoch.
         data: what else is known: ``kind`` and ``outputs`` (its fields' names) of a step that starts; ``status``, ``seconds``
             and ``outputs`` of a step that stopped, or was skipped (it did not start, and its status is ``"skipped"``); of a
             token ``call_id``, ``attempt``, ``model``, ``part``, ``whole``, ``cached`` and ``simulated`` (see ``lms.Token``),
-            and ``pieces`` where several were joined because nobody had taken them.
+            and ``pieces`` where several were joined because nobody had taken them; of progress ``total`` and ``note``.
         result: the run's result, on the last event only.
     """
 

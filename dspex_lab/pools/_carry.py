@@ -1,163 +1,84 @@
-"""What travels between kernel and worker: packed callables and arguments, and what comes of them.
+"""A call on its way to a worker, and what comes of it on its way back: packed here, and named here where it fails.
 
-Everything goes through cloudpickle, so notebook functions, lambdas and classes travel by value.
+Everything goes through cloudpickle (:mod:`_frames`), so notebook functions, lambdas and classes travel by value.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
+import logging
 import os
 import pickle
 import sys
 import traceback
-import types
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-import cloudpickle
+from dspex_lab.errors import GpuOutOfMemory, OutOfMemory, PoolError, TaskImportError
+from dspex_lab.pools import _frames
+from dspex_lab.pools._culprit import find_culprit, name_of, roots_of, unserialisable, unserialisable_part
+from dspex_lab.pools._serializers import REGISTRY
+from dspex_lab.pools._sources import sources_of
+from dspex_lab.pools._task import TaskCancelled
+from dspex_lab.pools._wire import Call, Code, Kind, Packed, Reply
 
-from dspex_lab.errors import OutOfMemory, PoolError, Unserialisable
-
-Kind: TypeAlias = Literal["value", "error", "opaque", "memory", "unserialisable", "unloadable", "missing"]
-#: What a worker answers: what kind of thing, and its bytes.
-Reply: TypeAlias = tuple[Kind, bytes]
-#: A packed callable and the entries of the kernel's ``sys.path``: what it imports is found in the worker too.
-Code: TypeAlias = tuple[bytes, list[str]]
+log = logging.getLogger("dspex_lab")
 
 _HERE = __file__.rsplit("/", 1)[0]
-_DEPTH = 32
+
+__all__ = ["Parcel", "decode", "encode", "encode_error", "name_of", "pack", "said", "unpack", "user_traceback"]
 
 
 @dataclass(slots=True)
-class Task:
-    """One call, packed. ``digest`` names ``function``, so that a worker that has it need not be sent it again."""
+class Parcel:
+    """A callable with its arguments, packed. ``digest`` names all that ``code`` holds, so that a worker that has it need not
+    be sent it again."""
 
     digest: str
-    function: bytes
-    arguments: bytes
+    code: Code
+    arguments: Packed
     label: str
-    timeout: float | None = None
-    idempotent: bool = False
-    tags: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def code(self) -> Code:
-        """The callable as it is sent to a worker that has not got it."""
-        return self.function, [os.path.abspath(entry) for entry in sys.path]
+    def call(self, call_id: str, *, send: bool, streams: bool = False, cpu: float | None = None) -> Call:
+        """Return it as it is sent to a worker; ``send``: with the callable."""
+        return Call(call_id, self.digest, self.code if send else None, self.arguments, self.label, streams, cpu)
 
 
-def name_of(function: Callable[..., Any]) -> str:
-    """Return what people call this callable."""
-    inner = function.func if isinstance(function, functools.partial) else function
-    return str(getattr(inner, "__name__", None) or type(inner).__name__)
-
-
-def pack(function: Callable[..., Any], arguments: tuple[Any, ...], *, pool: str, label: str | None = None) -> Task:
+def pack(function: Callable[..., Any], arguments: tuple[Any, ...], *, pool: str, label: str | None = None) -> Parcel:
     """Pack a call.
 
     The callable is pickled anew for every call: what it refers to (a variable of the notebook, a closure) may have
-    changed since. Only its sending is spared.
+    changed since. Only its sending is spared. Large arrays among the arguments are not copied: they must not change until
+    the call has its answer.
 
     Raises:
         Unserialisable: a part of the callable or of an argument cannot travel; the error names the part.
     """
     label = label or name_of(function)
+    defined: list[Any] = []
     try:
-        code = cloudpickle.dumps(function)
-        values = cloudpickle.dumps(arguments)
+        code = _frames.dumps(function, defined)
+        values = _frames.pack(arguments, defined)
+        serializers = REGISTRY.packed(_frames.dumps)
+    except MemoryError:
+        raise
     except Exception as error:
-        path, part = find_culprit([(name_of(function), function)] + [(f"argument {i}", a) for i, a in enumerate(arguments, 1)])
-        raise unserialisable(path, type(part).__name__, str(error), pool=pool, label=label) from error
-    return Task(hashlib.blake2b(code, digest_size=16).hexdigest(), code, values, label)
+        raise unserialisable_part(label, roots_of(function, arguments), error, pool=pool, label=label) from error
+    if values.note:
+        log.warning("%s for pool %r: %s.", label, pool, values.note)
+    sources, classes = sources_of(defined) if defined else ({}, {})
+    digest = hashlib.blake2b(code, digest_size=16)
+    for part in (serializers[1], *sources, *classes):
+        digest.update(part.encode("utf-8", "replace"))
+    return Parcel(digest.hexdigest(), Code(code, _folders(tuple(sys.path)), sources, classes, serializers), values, label)
 
 
-def unserialisable(path: str, kind: str, why: str, *, pool: str, label: str, worker: str | None = None) -> Unserialisable:
-    """Return the error for a part (``path``, of type ``kind``) that cannot travel."""
-    way = f"come back from pool {pool!r}" if worker else f"be sent to pool {pool!r}"
-    error = Unserialisable(
-        f"{label} cannot {way}: {path} is a {kind} ({why}).",
-        pool=pool,
-        worker=worker,
-        hint="Return what it was made from." if worker else "Make it inside the function, or pass what it is made from.",
-    )
-    error.path = path
-    return error
-
-
-def find_culprit(roots: list[tuple[str, Any]]) -> tuple[str, Any]:
-    """Return the path to the innermost part that cannot be pickled, such as ``"f → closure 'client' → attribute '_lock'"``,
-    and that part. Costs a pickling for each part beside the path."""
-    path: list[str] = []
-    parts: Iterator[tuple[str, Any]] = iter(roots)
-    value: Any = None
-    seen: set[int] = set()
-    for _ in range(_DEPTH):
-        for label, part in parts:
-            if id(part) not in seen and not _travels(part):
-                path.append(label)
-                value, parts = part, _parts(part)
-                seen.add(id(part))
-                break
-        else:
-            break
-    return (" → ".join(path), value) if path else roots[0]
-
-
-def _travels(value: Any) -> bool:
-    try:
-        cloudpickle.dumps(value)
-    except Exception:
-        return False
-    return True
-
-
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a value is made of, with how to say it."""
-    if isinstance(value, functools.partial):
-        yield "the partial's function", value.func
-        yield from ((f"the partial's argument {i}", a) for i, a in enumerate(value.args, 1))
-        yield from ((f"the partial's argument {k!r}", a) for k, a in value.keywords.items())
-    elif isinstance(value, types.MethodType):
-        yield "its object", value.__self__
-        yield "its function", value.__func__
-    elif isinstance(value, types.FunctionType):
-        yield from _parts_of_function(value)
-    elif isinstance(value, dict):
-        yield from ((f"[{k!r}]", v) for k, v in value.items())
-    elif isinstance(value, list | tuple):
-        yield from ((f"[{i}]", v) for i, v in enumerate(value))
-    elif isinstance(value, set | frozenset):
-        yield from ((f"member {v!r}", v) for v in value)
-    else:
-        names = list(getattr(value, "__dict__", {}))
-        names += [s for c in type(value).__mro__ for s in _slots(c) if hasattr(value, s)]
-        yield from ((f"attribute {n!r}", getattr(value, n)) for n in names if hasattr(value, n))
-
-
-def _slots(cls: type) -> tuple[str, ...]:
-    slots = cls.__dict__.get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def _parts_of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            yield f"closure {name!r}", cell.cell_contents
-        except ValueError:  # a closure over a name not yet bound
-            continue
-    yield from ((f"default {i}", d) for i, d in enumerate(function.__defaults__ or (), 1))
-    yield from ((f"default {k!r}", d) for k, d in (function.__kwdefaults__ or {}).items())
-    names = set(_names(function.__code__))
-    yield from ((f"global {n!r}", v) for n, v in function.__globals__.items() if n in names)
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+@functools.lru_cache(maxsize=8)
+def _folders(path: tuple[str, ...]) -> list[str]:
+    return [os.path.abspath(entry) for entry in path]
 
 
 # ---- in the worker -------------------------------------------------------------------------------------------------
@@ -166,27 +87,46 @@ def _names(code: types.CodeType) -> Iterator[str]:
 def encode(value: Any) -> Reply:
     """Pack a result, or say which part of it cannot travel."""
     try:
-        return "value", cloudpickle.dumps(value)
+        return Reply("value", _frames.pack(value))
     except MemoryError:
         raise
     except Exception as error:
-        path, part = find_culprit([("the result", value)])
-        return "unserialisable", pickle.dumps((path, type(part).__name__, str(error)))
+        path, part = find_culprit([("result", value)])
+        return said("unserialisable", path, type(part).__name__, str(error))
 
 
 def encode_error(error: BaseException) -> Reply:
     """Pack an exception with its traceback as text; one that does not survive the journey goes as its text only."""
     text = user_traceback(error)
-    if isinstance(error, MemoryError):
-        return "memory", pickle.dumps((str(error), text))
+    if isinstance(error, TaskCancelled):
+        return said("cancelled", str(error), text)
+    # Torch says so with an error of its own.
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return said("memory", str(error), text)
+    if _is_gpu_memory(error):
+        return said("gpu_memory", str(error), text)
     if isinstance(error, Exception):
         try:
-            packed = cloudpickle.dumps(error)
+            packed = _frames.dumps(error)
             if type(pickle.loads(packed)).__name__ == type(error).__name__:  # noqa: S301 - packed a line above
-                return "error", pickle.dumps((packed, type(error).__name__, str(error), text))
-        except Exception:  # noqa: S110 - an exception may do anything when (un)pickled; its text is sent instead
-            pass
-    return "opaque", pickle.dumps((type(error).__name__, str(error), text))
+                return said("error", packed, type(error).__name__, str(error), text)
+        except Exception:
+            log.debug("%s cannot travel, its text does", type(error).__name__, exc_info=True)
+    return said("opaque", type(error).__name__, str(error), text)
+
+
+def encode_unloadable(error: Exception) -> Reply:
+    """Say that a callable or its arguments could not be loaded here."""
+    text = user_traceback(error)
+    if isinstance(error, ImportError):
+        return said("import", error.name or "", f"{type(error).__name__}: {error}", text)
+    return said("unloadable", f"{type(error).__name__}: {error}", text)
+
+
+def said(kind: Kind, *parts: str | bytes) -> Reply:
+    """Return a reply of another kind than a value, with what is to be said of it."""
+    data = pickle.dumps(parts)
+    return Reply(kind, Packed(data, size=len(data)))
 
 
 def user_traceback(error: BaseException) -> str:
@@ -197,6 +137,15 @@ def user_traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, frames))
 
 
+def _is_gpu_memory(error: BaseException) -> bool:
+    """Whether a GPU's memory ran out. torch has a class for it (torch.OutOfMemoryError), and says it by a plain RuntimeError
+    where a library below it failed (cuBLAS, cuDNN); CuPy's is a MemoryError of its own and comes before."""
+    if type(error).__name__ == "OutOfMemoryError" and type(error).__module__.split(".")[0] in ("torch", "cupy"):
+        return True
+    signs = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "HIP out of memory")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
 # ---- in the kernel -------------------------------------------------------------------------------------------------
 
 
@@ -205,57 +154,90 @@ def decode(reply: Reply, *, pool: str, worker: str, label: str) -> Any:
 
     An exception of the callable is raised as itself, with the worker's traceback as a note (``__notes__``). One that
     cannot be rebuilt here, and ``SystemExit`` and its like, are raised as :class:`PoolError`.
+
+    Raises:
+        TaskImportError: the worker lacks a module: to load the call, or, in the function itself, one that can be imported
+            here. A
+            function that looks for what is nowhere gets its own ImportError.
+        OutOfMemory, GpuOutOfMemory, Unserialisable, PoolError: as they say.
     """
-    kind, payload = reply
-    if kind == "value":
-        try:
-            return pickle.loads(payload)  # noqa: S301 - from our own worker, over TLS
-        except Exception as error:
-            raise PoolError(
-                f"The result of {label} came back from pool {pool!r} and could not be loaded: {type(error).__name__}: {error}.",
-                pool=pool,
-                worker=worker,
-                hint="Return plain values, or objects whose class can be imported here.",
-            ) from error
-    if kind == "error":
-        raise _rebuilt(payload, pool=pool, worker=worker, label=label)
-    raise _named(kind, pickle.loads(payload), pool=pool, worker=worker, label=label)  # noqa: S301
+    if reply.kind == "value":
+        if reply.body.note:
+            log.warning("The result of %s from pool %r: %s.", label, pool, reply.body.note)
+        return unpack(reply.body, pool=pool, worker=worker, label=label)
+    parts = pickle.loads(reply.body.head)  # noqa: S301 - from our own worker, over TLS
+    if reply.kind == "error":
+        raise _rebuilt(*parts, pool=pool, worker=worker, label=label)
+    raise _named(reply.kind, parts, pool=pool, worker=worker, label=label)
 
 
-def _rebuilt(payload: bytes, *, pool: str, worker: str, label: str) -> Exception:
-    packed, kind, message, text = pickle.loads(payload)  # noqa: S301
+def unpack(packed: Packed, *, pool: str, worker: str, label: str) -> Any:
+    """Return a value that a worker sent.
+
+    Raises:
+        PoolError: it cannot be loaded here.
+    """
     try:
-        error = pickle.loads(packed)  # noqa: S301
+        return _frames.unpack(packed)
+    except Exception as error:
+        raise PoolError(
+            f"What {label} sent from pool {pool!r} came and could not be loaded: {type(error).__name__}: {error}.",
+            pool=pool,
+            worker=worker,
+            task=label,
+            hint="Send plain values, or objects whose class can be imported here.",
+        ) from error
+
+
+def _rebuilt(packed: bytes, kind: str, message: str, text: str, *, pool: str, worker: str, label: str) -> Exception:
+    where = {"pool": pool, "worker": worker, "label": label}
+    try:
+        error: Exception = pickle.loads(packed)  # noqa: S301
     except Exception:
-        return _named("opaque", (kind, message, text), pool=pool, worker=worker, label=label)
+        return _named("opaque", (kind, message, text), **where)
+    if isinstance(error, ModuleNotFoundError) and error.name and _is_here(error.name):
+        return _named("import", (error.name, f"{kind}: {message}", text), **where)
     error.add_note(f"In worker {worker} of pool {pool!r}:\n{text.rstrip()}")
     return error
 
 
+def _is_here(module: str) -> bool:
+    """Whether the kernel has a module that a worker lacks."""
+    top = module.split(".")[0]
+    try:
+        return top in sys.modules or importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def _named(kind: Kind, parts: tuple[str, ...], *, pool: str, worker: str, label: str) -> PoolError:
+    """Return the error for what a worker said."""
     if kind == "unserialisable":
-        return unserialisable(*parts, pool=pool, label=f"The result of {label}", worker=worker)
-    text = parts[-1]
+        return unserialisable(*parts, what=f"The result of {label}", pool=pool, worker=worker, label=label, back=True)
+    named, message, hint = _words(kind, parts, pool, f"worker {worker} of pool {pool!r}", label)
+    return named(message, pool=pool, worker=worker, task=label, traceback=parts[-1], hint=hint)
+
+
+def _words(kind: Kind, parts: tuple[str, ...], pool: str, place: str, label: str) -> tuple[type[PoolError], str, str | None]:
+    """Return the class of the error, what it says and what is to be done."""
     if kind == "memory":
-        return OutOfMemory(
-            f"{label} needed more memory than worker {worker} of pool {pool!r} may have.",
-            pool=pool,
-            worker=worker,
-            traceback=text,
-            hint=f"Work on smaller pieces, or set DSPEX_POOL_{pool.upper()}_MEMORY to more.",
+        setting = f"Work on smaller pieces, or set DSPEX_POOL_{pool.upper()}_MEMORY to more."
+        return OutOfMemory, f"{label} needed more memory than {place} may have.", setting
+    if kind == "gpu_memory":
+        smaller = "Use smaller batches or a smaller model, or fewer workers on each GPU (workers_per_gpu)."
+        return GpuOutOfMemory, f"{label} needed more memory of its GPU than {place} could get: {parts[0]}", smaller
+    if kind == "import":
+        module = f"module {parts[0]!r}" if parts[0] else "something"
+        installed = "Install it where the workers run, put its folder on sys.path before the call, or send it along: "
+        return (
+            TaskImportError,
+            f"{label} needs {module} that {place} cannot import: {parts[1]}.",
+            f"{installed}cloudpickle.register_pickle_by_value(module).",
         )
     if kind == "unloadable":
-        return PoolError(
-            f"{label} could not be loaded in worker {worker} of pool {pool!r}: {parts[0]}.",
-            pool=pool,
-            worker=worker,
-            traceback=text,
-            hint="What it imports must be installed, or importable from a folder of sys.path.",
-        )
-    return PoolError(
-        f"{label} raised {parts[0]} in worker {worker} of pool {pool!r}: {parts[1]}",
-        pool=pool,
-        worker=worker,
-        traceback=text,
-        hint="The exception itself could not be carried home; .traceback has its text.",
-    )
+        found = "What it is made of must be the same here and in the worker; restart the pool after a module was changed."
+        return PoolError, f"{label} could not be loaded in {place}: {parts[0]}.", found
+    if kind == "cancelled":
+        return PoolError, f"{label} was asked to stop in {place}, and did.", None
+    text = "The exception itself could not be carried home; .traceback has its text."
+    return PoolError, f"{label} raised {parts[0]} in {place}: {parts[1]}", text

@@ -1,103 +1,51 @@
-"""The Dask cluster behind a pool: scheduler and nannies in the kernel, on the pool's own loop; workers from a forkserver.
+"""The kernel's own Dask cluster: scheduler and nannies in the kernel, on the pools' loop; workers from forkservers.
 
-Imported when a pool starts (it loads distributed), and in the forkserver.
+Imported when a pool starts (it loads distributed). One cluster serves all pools of a Lab; its workers differ by pool.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import multiprocessing.util
-import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from typing import Any
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import dask
-import distributed.nanny
-import distributed.process
-from distributed import Client, Nanny, Scheduler, SpecCluster
-from distributed import Worker as DaskWorker
-from distributed.core import Status
-from distributed.protocol import to_serialize
+from distributed import Client, Scheduler, SpecCluster
+from distributed.deploy.cluster import Cluster as DaskCluster
 from distributed.security import Security
 
-from dspex_lab.errors import ConfigurationError
-from dspex_lab.pools._carry import Code, Reply
-from dspex_lab.pools._dispatch import Dispatcher, Worker
-from dspex_lab.pools._forkserver import Launcher
-from dspex_lab.pools._host import Host
-from dspex_lab.pools._spec import MB, PoolSpec
+from dspex_lab.pools._cluster_fleet import LocalFleet
+from dspex_lab.pools._loops import Once
+from dspex_lab.pools._nanny import NoHttp, PoolNanny
+
+if TYPE_CHECKING:
+    from dspex_lab.pools._dispatch import Dispatcher
+    from dspex_lab.pools._spec import PoolSpec
 
 log = logging.getLogger("dspex_lab")
-
-#: The part of a worker's memory at which its nanny ends it, and bytes of it that RLIMIT_DATA does not count (files mapped
-#: into memory): what a task asks for beyond the difference is a MemoryError, before the nanny has to act.
-TERMINATE = 0.95
-MAPPED = 32 * MB
-
-#: Bytes from which arguments travel in frames of their own.
-LARGE = 64 * 1024
-
-#: Seconds until another attempt to replace a worker that could not be started.
-PATIENCE = (0.2, 1.0, 3.0)
 
 #: Seconds that Dask's client and cluster may each take to close in peace.
 PARTING = 10.0
 
-IN_WORKERS = {
-    "distributed.worker.http.routes": [],
-    "distributed.worker.profile.enabled": False,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": TERMINATE,
-}
-IN_SCHEDULER = {
+IN_SCHEDULER: dict[str, Any] = {
     "distributed.scheduler.http.routes": [],
+    # A task that no worker can take (its worker died) is given up, also where nobody waits for it any more.
     "distributed.scheduler.no-workers-timeout": "60s",
+    # A silent worker is the business of its pool's heartbeats, whose patience is the pool's own (PoolSpec.stuck_after).
+    "distributed.scheduler.worker-ttl": None,
+    # What killed its worker is not sent to another one by Dask; who may be tried again, the dispatcher knows.
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.scheduler.work-stealing": False,
 }
-LOST_WORKER = {"distributed.deploy.lost-worker-timeout": "180s"}
-
-#: What Dask leaves in the kernel's environment when it starts a worker, for the title of the process.
-TITLE = "__DASK_PARENT_PID"
-#: What it was before any pool: taken when one starts, another one's start could be mistaken for it.
-_TITLE_BEFORE = os.environ.get(TITLE)
-
-_launcher: contextvars.ContextVar[Launcher | None] = contextvars.ContextVar("dspex_launcher", default=None)
 
 
-def _with_launcher(original: Callable[[], Any]) -> Callable[[], Any]:
-    def get_mp_context() -> Any:
-        """The launcher of the pool whose nanny asks; for everybody else, Dask's own choice."""
-        return _launcher.get() or original()
-
-    return get_mp_context
-
-
-# Dask takes the way to start a worker from one setting for the whole process; this lets a pool have its own and leaves
-# other clusters in the kernel as they are.
-for _module in (distributed.nanny, distributed.process):
-    _module.get_mp_context = _with_launcher(_module.get_mp_context)
-
-
-class _NoHttp:
-    """Neither a dashboard nor any other web server: with no routes it would still hold a port open."""
-
-    def start_http_server(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-class PoolWorker(_NoHttp, DaskWorker):
-    """Dask's worker without its web server."""
-
-
-class PoolScheduler(_NoHttp, Scheduler):
+class PoolScheduler(NoHttp, Scheduler):
     """Dask's scheduler without its web server; it keeps its files in ``folder``."""
 
     def __init__(self, *, folder: str, **options: Any) -> None:
@@ -105,232 +53,100 @@ class PoolScheduler(_NoHttp, Scheduler):
             super().__init__(**options)
 
 
-class PoolNanny(Nanny):
-    """Dask's nanny, which tells the fleet when a worker is up, down or cannot be started."""
-
-    process: Any
-
-    def __init__(self, *args: Any, fleet: Fleet, **options: Any) -> None:
-        super().__init__(*args, config=IN_WORKERS, worker_class=PoolWorker, **options)
-        self._fleet = fleet
-        self._worker_pid: int | None = None
-        # These would be written into the kernel's environment at every start; the forkserver has them (_preload).
-        self.pre_spawn_env: dict[str, str] = {}
-        self.env: dict[str, str] = dict(fleet.spec.environment)
-
-    async def instantiate(self) -> Status:
-        """Start the worker, from the pool's forkserver."""
-        token = _launcher.set(self._fleet.launcher)
-        try:
-            status = await super().instantiate()
-        except Exception as error:
-            if self.process is not None and self.process.pid is None:
-                self.process = None  # never came to be: to close it would fail
-            self._fleet.failed(str(self.name), error)
-            raise
-        finally:
-            _launcher.reset(token)
-            self._fleet.restore_environment()
-        if status == Status.running and self.pid not in (None, self._worker_pid):
-            self._worker_pid = self.pid
-            self._fleet.up(str(self.name), self.pid, self.worker_address)
-        return status
-
-    def _on_worker_exit_sync(self, exitcode: int) -> None:
-        memory = self.memory_manager._last_terminated_pid == self._worker_pid
-        self._fleet.dispatcher.died(str(self.name), exitcode, memory=memory)
-        super()._on_worker_exit_sync(exitcode)
-
-
 class PoolCluster(SpecCluster):
-    """Dask's cluster, patient with workers that are slow to come back."""
+    """Dask's cluster of workers that differ, whose workers come and go one by one.
 
-    def _update_worker_status(self, op: str, msg: Any) -> None:
-        with dask.config.set(LOST_WORKER):
-            super()._update_worker_status(op, msg)
-
-
-def _look(task: asyncio.Future[Any]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.debug("a worker did not come up", exc_info=task.exception())
-
-
-def _frame(packed: bytes) -> Any:
-    return packed if len(packed) < LARGE else to_serialize(packed)
-
-
-class Fleet:
-    """The workers of one pool. All methods belong to the pool's loop.
-
-    Args:
-        spec: what to start.
-        dispatcher: who is told what becomes of the workers.
+    Dask's own way brings all of the cluster to what was specified, one bringing after another: a worker of one pool would wait
+    for those of another.
     """
 
-    def __init__(self, spec: PoolSpec, dispatcher: Dispatcher) -> None:
-        self.spec = spec
-        self.dispatcher = dispatcher
-        preload = ("dspex_lab.pools._cluster", *spec.preload)
-        self.launcher = Launcher(preload, int(spec.memory * TERMINATE) - MAPPED)
-        # In multiprocessing's own folder, which goes with the kernel, however that ends (_preload.sweep_when_orphaned).
-        self._folder = tempfile.mkdtemp(prefix=f"{spec.name}-", dir=multiprocessing.util.get_temp_dir())
-        self._cluster: Any = None
-        self._client: Any = None
-        self._actors: dict[str, Any] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._started = False
-        self._attempts: dict[str, int] = {}
-        self._closing = False
+    async def add(self, name: str, options: dict[str, Any]) -> None:
+        """Start a nanny and its worker, and return when the worker is up."""
+        nanny = PoolNanny(self.scheduler.address, name=name, **options)
+        self.worker_spec[name] = {"cls": PoolNanny, "options": options}
+        self.workers[name] = nanny
+        self._created.add(nanny)
+        nanny._cluster = weakref.ref(self)
+        await nanny
+
+    async def remove(self, name: str, patience: float) -> None:
+        """End a worker and its nanny; the worker has ``patience`` seconds to end in order."""
+        self.worker_spec.pop(name, None)
+        if nanny := self.workers.pop(name, None):
+            try:
+                await nanny.close(timeout=patience)
+            except Exception:
+                log.debug("the nanny of worker %s complained at its end", name, exc_info=True)
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        # SpecCluster would close the nanny of a worker that is not back after a while (`lost-worker-timeout`), for good and
+        # unsaid; here a nanny's failures are told to its fleet, which tries again or gives up aloud.
+        DaskCluster._update_worker_status(self, op, msg)
+
+
+class LocalCluster:
+    """A :class:`~dspex_lab.pools._protocols.Cluster` on this machine, with TLS by a certificate of its own, on the loopback."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.security: Any = None
+        self.dask: Any = None
+        self.client: Any = None
+        self._folder = ""
+        self._started = Once(self._start)
 
     async def start(self) -> None:
-        """Start scheduler, nannies, workers and their hosts; return when all are ready.
+        """Start the scheduler, once; the workers come with the fleets."""
+        await self._started.done()
 
-        Raises:
-            ConfigurationError: a preload that is not there.
-        """
-        self.launcher.start()
-        security = Security.temporary()
-        common = {"host": "127.0.0.1", "security": security}
-        scheduler = {
-            **common,
+    async def _start(self) -> None:
+        # In multiprocessing's own folder, which goes with the kernel, however that ends (_preload.sweep_when_orphaned).
+        self._folder = tempfile.mkdtemp(prefix="cluster-", dir=multiprocessing.util.get_temp_dir())
+        self.security = await asyncio.to_thread(Security.temporary)
+        options = {
+            "host": "127.0.0.1",
+            "security": self.security,
             "folder": self._folder,
             "protocol": "tls",
             "port": 0,
             "dashboard": False,
-            "allowed_failures": 0,
-            "worker_ttl": 30,
         }
-        worker = {
-            **common,
-            "fleet": self,
-            "nthreads": self.spec.threads,
-            "memory_limit": self.spec.memory,
-            "resources": {self.spec.name: self.spec.threads},
-            "local_directory": self._folder,
-            "env": dict(self.spec.environment),
-            "silence_logs": logging.CRITICAL,
-            "death_timeout": 60,
-        }
-        self._cluster = PoolCluster(
-            scheduler={"cls": PoolScheduler, "options": scheduler},
-            security=security,
+        self.dask = PoolCluster(
+            scheduler={"cls": PoolScheduler, "options": options},
+            security=self.security,
             asynchronous=True,
             silence_logs=logging.CRITICAL,
             shutdown_on_close=False,
-            name=f"dspex-{self.spec.name}",
+            name="dspex",
         )
-        await self._cluster
-        self._client = await Client(
-            self._cluster, security=security, asynchronous=True, set_as_default=False, direct_to_workers=True
+        await self.dask
+        self.client = await Client(
+            self.dask, security=self.security, asynchronous=True, set_as_default=False, direct_to_workers=True
         )
-        for number in range(self.spec.workers):
-            self._cluster.worker_spec[f"{self.spec.name}-{number}"] = {"cls": PoolNanny, "options": worker}
-        await self._cluster._correct_state()
-        sys.path[:] = [entry for entry in sys.path if not entry.startswith(self._folder)]
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
-        self._started = True
+        self.address = self.dask.scheduler_address
+        self.forget_path(self._folder)
 
-    def up(self, name: str, pid: int, address: str) -> None:
-        """A worker's process runs: give it a host."""
-        self._later(self._adopt(self.dispatcher.born(name, pid, self.spec.threads), address))
+    @staticmethod
+    def forget_path(folder: str) -> None:
+        """Undo what Dask's servers, which run in the kernel, did to its ``sys.path``."""
+        sys.path[:] = [entry for entry in sys.path if not entry.startswith(folder)]
 
-    async def _adopt(self, worker: Worker, address: str) -> None:
-        try:
-            await self._install(worker, address)
-        except Exception as error:
-            if not self._started:
-                raise
-            if not worker.death.done():
-                self.failed(worker.name, error)
-
-    async def _install(self, worker: Worker, address: str) -> None:
-        future = self._client.submit(
-            Host, self.spec.threads, actor=True, workers=[address], key=f"dspex-host-{worker.name}-{worker.pid}"
-        )
-        if old := self._actors.pop(worker.name, None):
-            old.release()
-        self._actors[worker.name] = future
-        rpc, key = self._client.rpc(address), future.key
-
-        async def link(digest: str, function: Code | None, arguments: bytes) -> Reply:
-            # Not through the Actor's own methods: they send a call again when its worker is lost.
-            code = (_frame(function[0]), function[1]) if function else None
-            answer = await rpc.actor_execute(actor=key, function="run", args=[digest, code, _frame(arguments)])
-            if answer["status"] != "OK":
-                raise OSError(f"the host of worker {worker.name} failed: {answer['exception']!r}")
-            kind, payload = answer["result"]
-            return kind, payload
-
-        made = asyncio.ensure_future(future.result())
-        await asyncio.wait({made, worker.death}, return_when=asyncio.FIRST_COMPLETED)
-        if not made.done():
-            made.cancel()
-            return
-        made.result()
-        answer = await rpc.actor_execute(actor=key, function="missing")
-        if answer["result"]:
-            raise ConfigurationError(
-                f"Pool {self.spec.name!r}: {', '.join(answer['result'])} could not be preloaded.",
-                key=f"pools.{self.spec.name}.preload",
-                expected="modules that a fresh Python can import",
-                actual=answer["result"],
-                hint="Install them, or put their folder into PYTHONPATH before the kernel starts.",
-            )
-        self._attempts.pop(worker.name, None)
-        self.dispatcher.ready(worker, link)
-
-    def failed(self, name: str, error: Exception) -> None:
-        """A worker could not be started: try again, with another nanny, a few times."""
-        attempt = self._attempts.get(name, 0)
-        if self._closing or not self._started:
-            return
-        self._attempts[name] = attempt + 1
-        if attempt < len(PATIENCE):
-            self._later(self._respawn(name, PATIENCE[attempt]))
-        else:
-            log.error("worker %s of pool %r could not be replaced: %s", name, self.spec.name, error)
-            self.dispatcher.given_up(name, error)
-            self._later(self._retire(name))
-
-    async def _retire(self, name: str) -> None:
-        if nanny := self._cluster.workers.pop(name, None):
-            try:
-                await nanny.close()
-            except Exception:
-                log.debug("the nanny of worker %s, which never came up, complained at its end", name, exc_info=True)
-
-    async def _respawn(self, name: str, delay: float) -> None:
-        await asyncio.sleep(delay)
-        await self._retire(name)
-        correcting = asyncio.ensure_future(self._cluster._correct_state())
-        correcting.add_done_callback(_look)  # if the worker does not come up, its nanny tells `failed`
-        await asyncio.wait({correcting})
-
-    def _later(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def restore_environment(self) -> None:
-        """Undo what starting a worker did to the kernel's environment."""
-        if _TITLE_BEFORE is None:
-            os.environ.pop(TITLE, None)
-        else:
-            os.environ[TITLE] = _TITLE_BEFORE
+    def fleet(self, spec: PoolSpec, dispatcher: Dispatcher) -> LocalFleet:
+        """Return the workers of a pool, not yet started."""
+        return LocalFleet(self, spec, dispatcher)
 
     async def close(self) -> None:
-        """End everything that was started. Idempotent."""
-        self._closing = True
-        self.dispatcher.close()
-        for task in list(self._tasks):
-            task.cancel()
-        for part in (self._client, self._cluster):
+        """End the scheduler and whatever of its workers is left. Idempotent."""
+        await self._started.settled()
+        for part in (self.client, self.dask):
             if part is not None:
                 try:
-                    await asyncio.wait_for(part.close(), PARTING)
+                    async with asyncio.timeout(PARTING):
+                        await part.close()
                 except Exception:
-                    log.debug("%r of pool %r did not close in peace", part, self.spec.name, exc_info=True)
-        self.launcher.stop()  # and with it whatever worker is left
-        shutil.rmtree(self._folder, ignore_errors=True)
-        sys.path[:] = [entry for entry in sys.path if not entry.startswith(self._folder)]
+                    log.debug("%r did not close in peace", part, exc_info=True)
+        self.client = self.dask = None
+        self.address = ""
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self.forget_path(self._folder)

@@ -1,76 +1,28 @@
-"""Which worker runs which call, what becomes of it when the worker dies, and who waits.
+"""Which worker runs which call, who waits, and who has a worker for himself.
 
-All of it happens on the pool's own loop, so nothing here needs a lock. One :class:`Worker` is one process; its
-replacement is another Worker of the same name.
+All of it happens on the pools' loop, so nothing here needs a lock. How a call fares on its worker is in ``_running``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Callable
+from functools import partial
 
-from dspex_lab.errors import OutOfMemory, PoolError, TaskTimeout, WorkerKilled
+from dspex_lab.errors import PoolError
 from dspex_lab.events import Event
-from dspex_lab.pools._carry import Code, Reply, Task
-
-log = logging.getLogger("dspex_lab")
-
-#: Why a worker's process ended: ``exit`` is its own doing or a stranger's, ``memory`` its nanny's, the others ours.
-Reason: TypeAlias = Literal["exit", "memory", "timeout", "cancelled", "lost", "closed"]
-
-#: What Dask reports where the exit status could not be read.
-UNSEEN = 255
-
-#: Seconds a cancelled call may go on before its worker is killed.
-GRACE = 1.0
-
-#: Seconds between the loss of a connection and the kill of a worker that still lives.
-LOST = 3.0
-
-
-class Link(Protocol):
-    """The wire to one worker's Host. Raises OSError when the connection is lost; called on the pool's loop only."""
-
-    async def __call__(self, digest: str, function: Code | None, arguments: bytes) -> Reply: ...
-
-
-async def _not_yet(digest: str, function: Code | None, arguments: bytes) -> Reply:
-    raise OSError("this worker is not ready")
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """How a worker's process ended; ``code`` is its exit status, negative for a signal."""
-
-    reason: Reason
-    code: int
-
-
-@dataclass(eq=False, slots=True)
-class Worker:
-    """One worker process, from its birth to its end."""
-
-    name: str
-    pid: int
-    threads: int
-    death: asyncio.Future[Death]
-    link: Link = _not_yet
-    state: Literal["starting", "ready", "dead"] = "starting"
-    busy: int = 0
-    calls: int = 0
-    known: set[str] = field(default_factory=set)
-    reason: Reason = "exit"
-
-    @property
-    def free(self) -> bool:
-        return self.state == "ready" and self.busy < self.threads
+from dspex_lab.pools import _endings
+from dspex_lab.pools._endings import Death, Reason
+from dspex_lab.pools._job import Job
+from dspex_lab.pools._loops import post
+from dspex_lab.pools._notes import Notes
+from dspex_lab.pools._placement import Placement
+from dspex_lab.pools._protocols import About, Link
+from dspex_lab.pools._queue import Seeker, Waiting
+from dspex_lab.pools._running import Running
+from dspex_lab.pools._wire import Reply
+from dspex_lab.pools._worker import Worker
 
 
 class Dispatcher:
@@ -80,7 +32,7 @@ class Dispatcher:
 
     Args:
         pool: the pool's name, for errors and events.
-        emit: told of ``pool.checkout``, ``pool.checkin`` and ``pool.restart``, on the pool's loop thread.
+        emit: told of ``pool.checkout``, ``pool.checkin``, ``pool.restart`` and ``pool.refuse``, on the pools' thread.
     """
 
     def __init__(self, pool: str, emit: Callable[[Event], None] | None = None) -> None:
@@ -88,24 +40,42 @@ class Dispatcher:
         self.loop = asyncio.get_running_loop()
         self.workers: dict[str, Worker] = {}
         self.failures: dict[str, BaseException] = {}
-        self.closed = False
-        self._emit = emit
-        self._waiting: deque[tuple[asyncio.Future[Worker], str | None]] = deque()
-        self._settling: set[asyncio.Task[None]] = set()
+        self.notes = Notes(pool, emit)
+        #: Ends a worker's process at once (the fleet's ``kill``); the fleet says when it has ended.
+        self.end: Callable[[Worker], None] = lambda worker: None
+        #: Told when a worker has one call less.
+        self.released: Callable[[Worker], None] = lambda worker: None
+        self.running = Running(self.notes, lambda worker: self.end(worker), self._released, self.submit)
+        self._waiting: Waiting[Worker] = Waiting()
+        self._reserved: dict[str, str] = {}
 
-    # ---- what the cluster tells ----------------------------------------------------------------------------------
+    @property
+    def closed(self) -> bool:
+        """Whether it takes nothing more."""
+        return self.running.closed
 
-    def born(self, name: str, pid: int, threads: int) -> Worker:
+    @property
+    def waiting(self) -> int:
+        """How many calls and reservations wait for a worker."""
+        return len(self._waiting)
+
+    # ---- what the fleet tells ------------------------------------------------------------------------------------
+
+    def born(self, name: str, pid: int, threads: int, about: About | None = None) -> Worker:
         """A worker's process is up; it is not ready before :meth:`ready`."""
-        self.workers[name] = Worker(name, pid, threads, asyncio.get_running_loop().create_future())
+        before = self.workers.get(name)
+        worker = Worker(name, pid, threads, about or About(), self.loop.create_future())
+        worker.leaving = before is not None and before.leaving
+        worker.reserved = next((key for key, held in self._reserved.items() if held == name), None)
+        self.workers[name] = worker
         self.failures.pop(name, None)
-        return self.workers[name]
+        return worker
 
     def ready(self, worker: Worker, link: Link) -> None:
         """A worker can be sent calls."""
         if worker.state == "starting":
-            worker.link, worker.state = link, "ready"
-            self._feed()
+            worker.link, worker.state, worker.seen = link, "ready", time.monotonic()
+            self.feed()
 
     def died(self, name: str, code: int, *, memory: bool) -> None:
         """A worker's process has ended; ``memory``: its nanny ended it for its use of memory."""
@@ -114,253 +84,231 @@ class Dispatcher:
             return
         if memory and worker.reason == "exit":
             worker.reason = "memory"
-        worker.state = "dead"
-        worker.death.set_result(Death("closed" if self.closed else worker.reason, code))
         if not self.closed:
-            data = {"pool": self.pool, "worker": name, "reason": worker.reason, "pid": worker.pid, "code": code}
-            self._tell(Event("pool.restart", time.time(), data=data))
+            self.notes.of_pool("pool.restart", worker=name, reason=worker.reason, pid=worker.pid, code=code)
+        self.running.bury(worker, Death("closed" if self.closed else worker.reason, code))
 
     def given_up(self, name: str, error: BaseException) -> None:
-        """A worker could not be replaced; when none is left, whoever waits is told."""
+        """A worker could not be replaced; who waits for it, or for any where none is left, is told."""
         self.failures[name] = error
-        if name in self.workers:
-            self.workers[name].state = "dead"
-        if self._none_left():
-            for waiter, _ in self._waiting:
-                if not waiter.done():
-                    waiter.set_exception(self._gone())
-            self._waiting.clear()
+        if worker := self.workers.get(name):
+            self.running.bury(worker, Death("lost", _endings.UNSEEN))
+        self._tell_the_hopeless()
+
+    def retired(self, name: str) -> None:
+        """A worker has left, because the pool was made smaller."""
+        self.failures.pop(name, None)
+        if worker := self.workers.pop(name, None):
+            self.running.bury(worker, Death("resize", 0))
+        self._tell_the_hopeless()
+
+    def spare(self, number: int) -> list[Worker]:
+        """Choose workers to leave, the dead and the idle ones first, and send them nothing more; :meth:`vacated` says when they
+        are free."""
+        staying = [w for w in self.workers.values() if not w.leaving]
+        chosen = sorted(staying, key=lambda w: (w.state == "ready", w.reserved is not None, w.busy, w.calls))[:number]
+        for worker in chosen:
+            worker.leaving = True
+        return chosen
+
+    async def vacated(self, worker: Worker) -> None:
+        """Return when a worker runs nothing and is not reserved, or is dead."""
+        await worker.vacated()
+
+    def kill(self, worker: Worker, reason: Reason) -> None:
+        """End a worker's process at once; another takes its place."""
+        self.running.kill(worker, reason)
+
+    def restart(self, name: str | None = None) -> None:
+        """End one worker, or all, at once; others take their places."""
+        for worker in list(self.workers.values()):
+            if name in (None, worker.name) and worker.state == "ready":
+                self.kill(worker, "restart")
 
     def close(self) -> None:
         """Refuse further calls and fail those that wait or run."""
-        self.closed = True
-        for waiter, _ in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(self._gone())
-        self._waiting.clear()
-        for worker in self.workers.values():
-            if worker.busy and worker.state == "ready":
+        self.running.closed = True
+        for seeker in self._waiting.drain():
+            seeker.refuse(self._gone(seeker.place))
+        for worker in list(self.workers.values()):
+            if worker.busy and not worker.death.done():
                 self.kill(worker, "closed")
-                worker.death.set_result(Death("closed", -signal.SIGKILL))
+                self.running.bury(worker, Death("closed", -9))
 
     # ---- a call --------------------------------------------------------------------------------------------------
 
-    async def run(self, task: Task) -> tuple[Reply, str]:
-        """Run a call on a worker; return what it answered and the worker's name.
+    async def run(self, job: Job) -> Reply:
+        """Run a call on a worker and return what it answered; may be awaited on any loop. ``job.worker`` is where it ran.
 
-        An idempotent call whose worker is killed is sent once more, to another worker if the pool has one.
+        An idempotent call whose worker is killed is sent again, to another worker if one is free, unless it has told
+        something already.
 
         Raises:
-            WorkerKilled, OutOfMemory, TaskTimeout: what befell the call.
+            WorkerKilled, OutOfMemory, TaskTimeout, PoisonTask: what befell the call.
+            PoolBusy: it got no worker in its time.
             PoolError: the pool is closed or has no workers left.
         """
+        here = asyncio.get_running_loop()
+        answer: asyncio.Future[None] = here.create_future()
+        job.done = _resolve(answer) if here is self.loop else lambda: post(here, _resolve(answer))
+        self._do(self.submit, job)
         try:
-            return await self._attempt(task, None)
-        except WorkerKilled as error:
-            if not task.idempotent or self.closed:
-                raise
-            return await self._attempt(task, error.worker)
-
-    async def _attempt(self, task: Task, shunned: str | None) -> tuple[Reply, str]:
-        asked = time.monotonic()
-        worker = await self._acquire(shunned)
-        began = time.monotonic()
-        self._note("pool.checkout", task, worker, waited=began - asked)
-        exchange = asyncio.ensure_future(self._exchange(worker, task))
-        try:
-            await _first(exchange, worker.death, task.timeout)
+            await answer
         except asyncio.CancelledError:
-            self._later(self._settle(worker, exchange, task, began))
+            self.give_up(job)
             raise
-        if exchange.done() and exchange.exception() is None:
-            self._release(worker, task, began, "complete")
-            return exchange.result(), worker.name
-        if not exchange.done() and not worker.death.done():
-            self.kill(worker, "timeout")
-            self._abandon(worker, exchange, task, began, "timeout")
-            raise TaskTimeout(
-                f"{task.label} did not finish within {task.timeout:g} s on worker {worker.name} of pool {self.pool!r}; "
-                "the worker is being replaced.",
-                pool=self.pool,
-                worker=worker.name,
-                hint="Allow more time, or make the work smaller.",
-            )
-        raise await self._post_mortem(worker, exchange, task, began)
+        return job.result()
 
-    async def _exchange(self, worker: Worker, task: Task) -> Reply:
-        known = task.digest in worker.known
-        reply = await worker.link(task.digest, None if known else task.code, task.arguments)
-        if reply[0] == "missing":
-            reply = await worker.link(task.digest, task.code, task.arguments)
-        worker.known.add(task.digest)
-        return reply
+    def give_up(self, job: Job) -> None:
+        """As :meth:`cancel`, from any loop."""
+        if not job.finished:
+            self._do(self.cancel, job)
 
-    async def _post_mortem(self, worker: Worker, exchange: asyncio.Future[Reply], task: Task, began: float) -> PoolError:
-        """Say why a call came to nothing: its worker died, or the connection to it did."""
-        if not worker.death.done():
-            await asyncio.wait({worker.death}, timeout=LOST)
-        if not worker.death.done():
-            self.kill(worker, "lost")
-            await worker.death
-        error = self._epitaph(worker, task)
-        error.__cause__ = exchange.exception() if exchange.done() else None
-        self._abandon(worker, exchange, task, began, "failed")
-        return error
+    def _do(self, act: Callable[[Job], None], job: Job) -> None:
+        if asyncio.get_running_loop() is self.loop:
+            act(job)
+        elif not post(self.loop, act, job):
+            job.finish(error=self._gone(job.place))
 
-    async def _settle(self, worker: Worker, exchange: asyncio.Future[Reply], task: Task, began: float) -> None:
-        """Nobody waits for this call any more: give its worker a moment to finish it, then end the worker."""
-        await _first(exchange, worker.death, GRACE)
-        if exchange.done() and exchange.exception() is None:
-            self._release(worker, task, began, "cancelled")
+    def submit(self, job: Job) -> None:
+        """Take a call; ``job.done`` is told when it is finished."""
+        if job.finished or self.running.is_poison(job):
             return
-        if not worker.death.done():
-            self.kill(worker, "cancelled")
-        self._abandon(worker, exchange, task, began, "cancelled")
+        shunned = job.worker.name if job.worker is not None else None
+        take, refuse = partial(self.running.begin, job), partial(_refuse, job)
+        job.seeker = Seeker(job.label, take, refuse, job.place, shunned=shunned, deadline=job.deadline)
+        self._seek(job.seeker)
 
-    def kill(self, worker: Worker, reason: Reason) -> None:
-        """End a worker's process at once; its nanny starts another."""
-        worker.state, worker.reason = "dead", reason
-        try:
-            os.kill(worker.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            log.debug("worker %s (pid %d) had ended before it was killed", worker.name, worker.pid)
+    def cancel(self, job: Job) -> None:
+        """Nobody waits for a call any more: it leaves the queue, or is asked to stop (and its worker ended if it does not)."""
+        if job.finished:
+            return
+        job.finish(error=PoolError(f"{job.label} was cancelled.", pool=self.pool, task=job.label))
+        if job.backoff is not None:
+            job.backoff.cancel()
+        if job.seeker is not None and self._waiting.remove(job.seeker):
+            self.feed()
+        if job.attempt is not None:
+            self.running.stop(job.attempt, "cancelled")
+
+    # ---- reservations --------------------------------------------------------------------------------------------
+
+    async def reserve(self, key: str, place: Placement, deadline: float | None) -> None:
+        """Reserve a worker as a whole, as soon as one runs nothing.
+
+        Raises:
+            PoolBusy: none was to be had in time.
+            PoolError: the pool is closed or has no workers left.
+        """
+        granted: asyncio.Future[None] = self.loop.create_future()
+
+        def take(worker: Worker) -> None:
+            worker.reserved, self._reserved[key] = key, worker.name
+            if not granted.done():
+                granted.set_result(None)
+
+        def refuse(error: PoolError) -> None:
+            if not granted.done():
+                granted.set_exception(error)
+
+        self._seek(Seeker(f"reservation {key}", take, refuse, place, alone=True, deadline=deadline))
+        await granted
+
+    def release(self, key: str) -> None:
+        """End a reservation, whether it has been granted or not; calls that wait for its worker are refused."""
+        self._waiting.drain(lambda seeker: seeker.alone and seeker.label == f"reservation {key}")
+        worker = self.workers.get(self._reserved.pop(key, ""))
+        if worker is not None and worker.reserved == key:
+            worker.reserved = None
+            worker.look()
+        for seeker in self._waiting.drain(lambda seeker: seeker.place.reservation == key):
+            seeker.refuse(self._no_reservation(seeker.place))
+        if worker is not None:
+            self._released(worker)
+        else:
+            self.feed()
+
+    def reserved(self, key: str) -> Worker | None:
+        """Return the worker that a reservation holds; a dead one until its replacement is born."""
+        return self.workers.get(self._reserved.get(key, ""))
 
     # ---- who waits -----------------------------------------------------------------------------------------------
 
-    async def _acquire(self, shunned: str | None) -> Worker:
-        if self.closed or self._none_left():
-            raise self._gone()
-        if not self._waiting and (worker := self._least_loaded(shunned)):
-            worker.busy += 1
-            return worker
-        waiter: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-        self._waiting.append((waiter, shunned))
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                waiter.result().busy -= 1
-                self._feed()
-            raise
+    def feed(self) -> None:
+        """Give free workers to those who wait."""
+        if self._waiting:
+            self._waiting.feed(self.workers.values())
 
-    def _least_loaded(self, shunned: str | None) -> Worker | None:
-        free = [w for w in self.workers.values() if w.free and (w.name != shunned or len(self.workers) == 1)]
-        return min(free, key=lambda w: (w.busy, w.calls), default=None)
+    def _released(self, worker: Worker) -> None:
+        self.released(worker)
+        self.feed()
 
-    def _feed(self) -> None:
-        """Give free workers to those who wait, in their order."""
-        still: deque[tuple[asyncio.Future[Worker], str | None]] = deque()
-        while self._waiting:
-            waiter, shunned = self._waiting.popleft()
-            if waiter.done():
-                continue
-            worker = self._least_loaded(shunned)
-            if worker is None:
-                still.append((waiter, shunned))
-                if not any(w.free for w in self.workers.values()):
-                    break
-                continue
-            worker.busy += 1
-            waiter.set_result(worker)
-        self._waiting.extendleft(reversed(still))
+    def _seek(self, seeker: Seeker[Worker]) -> None:
+        place = seeker.place
+        if self._is_hopeless(seeker):
+            seeker.refuse(self._gone(place))
+        elif place.reservation is not None and place.reservation not in self._reserved:
+            seeker.refuse(self._no_reservation(place))
+        elif place.strict and place.worker is not None and place.worker not in self.workers:
+            seeker.refuse(_endings.no_such(self.pool, place.worker, self.workers))
+        elif (worker := self._waiting.nearest(seeker, self.workers.values())) is not None:
+            seeker.take(worker)
+        elif place.affinity == "strict-fail":
+            name = place.worker or self._reserved.get(place.reservation or "", "")
+            seeker.refuse(_endings.not_free(self.pool, seeker.label, name, list(self.workers.values())))
+        else:
+            self._waiting.add(seeker, self._expired)
 
-    def _release(self, worker: Worker, task: Task, began: float, status: str) -> None:
-        worker.busy -= 1
-        worker.calls += 1
-        self._note("pool.checkin", task, worker, seconds=time.monotonic() - began, status=status)
-        self._feed()
+    def _expired(self, seeker: Seeker[Worker]) -> None:
+        waited = time.monotonic() - seeker.since
+        workers = list(self.workers.values())
+        seeker.refuse(_endings.busy(self.pool, seeker.label, waited, workers, ahead=len(self._waiting)))
+        self.feed()
 
-    def _abandon(self, worker: Worker, exchange: asyncio.Future[Reply], task: Task, began: float, status: str) -> None:
-        """The worker is dead or dying: nothing is released, the exchange's own error is of no interest."""
-        worker.busy -= 1
-        worker.calls += 1
-        exchange.cancel()
-        exchange.add_done_callback(lambda e: None if e.cancelled() else e.exception())
-        self._note("pool.checkin", task, worker, seconds=time.monotonic() - began, status=status)
-
-    def _later(self, work: Awaitable[None]) -> None:
-        settling = asyncio.ensure_future(work)
-        self._settling.add(settling)
-        settling.add_done_callback(self._settling.discard)
+    def _tell_the_hopeless(self) -> None:
+        for seeker in self._waiting.drain(self._is_hopeless):
+            seeker.refuse(self._gone(seeker.place))
 
     # ---- words ---------------------------------------------------------------------------------------------------
 
-    def _none_left(self) -> bool:
-        return bool(self.workers) and all(name in self.failures for name in self.workers)
+    def _is_hopeless(self, seeker: Seeker[Worker]) -> bool:
+        """Whether no worker that would do is left."""
+        if self.closed or (self.workers and all(name in self.failures for name in self.workers)):
+            return True
+        place = seeker.place
+        wanted = self._reserved.get(place.reservation or "") or (place.worker if place.strict else None)
+        return wanted in self.failures
 
-    def _gone(self) -> PoolError:
+    def _gone(self, place: Placement) -> PoolError:
         if self.closed:
-            return PoolError(f"Pool {self.pool!r} is closed.", pool=self.pool, hint="Make another Lab, or get the pool anew.")
+            return _endings.closed(self.pool)
+        left = [name for name in self.workers if name not in self.failures]
+        what = "the worker it wants" if left else "no worker left"
         error = PoolError(
-            f"Pool {self.pool!r} has no worker left: none could be started again.",
+            f"Pool {self.pool!r} has {what}: none could be started again."
+            if not left
+            else f"Pool {self.pool!r} has lost {what}: it could not be started again.",
             pool=self.pool,
-            hint="Close the pool; the next call starts it anew.",
+            hint="Close the pool; the next call starts it anew." if not left else f"Left are: {', '.join(left)}.",
         )
         error.__cause__ = next(iter(self.failures.values()), None)
         return error
 
-    def _epitaph(self, worker: Worker, task: Task) -> PoolError:
-        death = worker.death.result()
-        place = f"worker {worker.name} of pool {self.pool!r}"
-        where = {"pool": self.pool, "worker": worker.name}
-        if death.reason == "closed":
-            return PoolError(f"Pool {self.pool!r} was closed while {task.label} ran.", **where)
-        if death.reason == "memory":
-            return OutOfMemory(
-                f"{task.label} made {place} use more memory than it may have, and the worker was ended.",
-                hint=f"Work on smaller pieces, or set DSPEX_POOL_{self.pool.upper()}_MEMORY to more.",
-                **where,
-            )
-        if death.reason in ("timeout", "cancelled"):
-            return WorkerKilled(
-                f"{place} was stopped under {task.label}, because another call on it was {_PAST[death.reason]}.",
-                hint="Run it again, or call with idempotent=True.",
-                **where,
-            )
-        if death.reason == "lost":
-            return WorkerKilled(f"The connection to {place} was lost under {task.label}; the worker was ended.", **where)
-        return WorkerKilled(f"{place} {_ending(death.code)} under {task.label}.", hint=_advice(death.code), **where)
-
-    def _note(self, name: str, task: Task, worker: Worker, **data: Any) -> None:
-        if self._emit is not None:
-            self._tell(event_of(name, task, pool=self.pool, worker=worker.name, **data))
-
-    def _tell(self, event: Event) -> None:
-        if self._emit is not None:
-            try:
-                self._emit(event)
-            except Exception:
-                log.exception("whoever listens to pool %r raised at %s", self.pool, event.name)
+    def _no_reservation(self, place: Placement) -> PoolError:
+        return PoolError(
+            f"Pool {self.pool!r} has no reservation {place.reservation!r}; perhaps it is over.",
+            pool=self.pool,
+            hint="Call within `async with pool.reserve() as r`, with place=Placement(reservation=r.id).",
+        )
 
 
-def event_of(name: str, task: Task, **data: Any) -> Event:
-    """Return the event of a call: the ids among its tags in the event's own fields, all else in its data."""
-    tags = task.tags
-    extra = {k: v for k, v in tags.items() if k not in ("run_id", "span_id", "step")}
-    data = {**extra, "label": task.label, **data}
-    return Event(name, time.time(), tags.get("run_id"), tags.get("span_id"), tags.get("step"), data)
+def _resolve(answer: asyncio.Future[None]) -> Callable[[], None]:
+    def resolve() -> None:
+        if not answer.done():
+            answer.set_result(None)
+
+    return resolve
 
 
-async def _first(one: asyncio.Future[Any], other: asyncio.Future[Any], timeout: float | None) -> None:  # noqa: ASYNC109
-    """Wait until one of two is done, or for ``timeout`` seconds; neither is cancelled with the wait."""
-    await asyncio.wait({one, other}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-
-
-_PAST = {"timeout": "out of time", "cancelled": "cancelled"}
-
-
-def _ending(code: int) -> str:
-    if code == UNSEEN:
-        return "ended, unseen by its forkserver (which may have ended too),"
-    if code >= 0:
-        return f"ended with status {code}"
-    names = {int(s): s.name for s in signal.Signals}
-    return f"was killed by {names.get(-code, f'signal {-code}')}"
-
-
-def _advice(code: int) -> str:
-    if code in (-signal.SIGKILL, UNSEEN):
-        return "The function itself, the system's out-of-memory killer or a person killed it."
-    if code < 0:
-        return "Native code crashed: look at the compiled packages that the function uses."
-    return "The function ended its process (os._exit); it must return or raise."
+def _refuse(job: Job, error: PoolError) -> None:
+    job.finish(error=error)

@@ -7,38 +7,41 @@ and its workers do not import the kernel's ``__main__`` a second time: a script 
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import io
+import json
 import os
-import resource
 import signal
-import sys
+import tempfile
 import threading
+from collections.abc import Iterator, Mapping
 from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
 from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
-_tracker_lock = threading.Lock()
+from dspex_lab.pools._birth import Birth
+
+_spawning = threading.Lock()
+#: Put before what Python runs in a new process: it leaves the kernel's process group, or takes its environment from a file.
+_APART = "import os; os.setpgid(0, 0); "
+_ENVIRONMENT = "import os, json; os.environ.update(json.loads(os.pread({fd}, {size}, 0))); os.close({fd}); "
 
 
-class Launcher(ForkServerContext):
-    """A multiprocessing context whose processes are forked from a preloaded server.
+class Launcher:
+    """A preloaded server, from which the processes of a pool are forked.
 
     Args:
         preload: modules that the server imports; each process has them from its start.
-        data_limit: bytes of private writable memory (``RLIMIT_DATA``) of each process.
+        environment: variables of the server, there before its imports, and so of its processes.
     """
 
-    def __init__(self, preload: tuple[str, ...], data_limit: int) -> None:
+    def __init__(self, preload: tuple[str, ...], environment: Mapping[str, str] | None = None) -> None:
         self.preload = ("dspex_lab.pools._first", *preload, "dspex_lab.pools._last")
-        self.data_limit = data_limit
-        self.server: Any = forkserver.ForkServer()
+        self.server = _Server(environment or {})
         self.server.set_forkserver_preload(list(self.preload))
 
     def start(self) -> None:
         """Start the server, which begins to import; does not wait for it."""
-        start_tracker()
         self.server.ensure_running()
 
     @property
@@ -51,25 +54,52 @@ class Launcher(ForkServerContext):
         if self.pid is not None:
             os.kill(self.pid, signal.SIGKILL)  # else it would take this for the kernel's death, and sweep
         try:
-            self.server._stop()
+            self.server._stop()  # type: ignore[attr-defined]
         except FileNotFoundError:  # its socket's folder is gone already; all else is done before that is seen
             self.server._forkserver_address = None
+
+
+class _Server(forkserver.ForkServer):
+    """Python's forkserver, with variables of its own; they are seen in no list of processes."""
+
+    _forkserver_pid: int | None
+    _forkserver_address: str | None
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__()
+        self.environment = dict(environment)
+
+    def ensure_running(self) -> None:
+        start_tracker()
+        if not self.environment:
+            super().ensure_running()
+            return
+        text = json.dumps(self.environment).encode()
+        with tempfile.TemporaryFile() as file:
+            file.write(text)
+            file.flush()
+            with _spawned_after(_ENVIRONMENT.format(fd=file.fileno(), size=len(text)), file.fileno()):
+                super().ensure_running()
+
+
+class Cradle(ForkServerContext):
+    """A multiprocessing context whose processes are forked from a launcher's server, each with the same start in life."""
+
+    def __init__(self, launcher: Launcher, birth: Birth) -> None:
+        self.launcher, self.birth = launcher, birth
 
     def Process(self, *args: Any, **kwargs: Any) -> PoolProcess:  # type: ignore[override]  # noqa: N802
         """Return a process of this context, not yet started."""
         process = PoolProcess(*args, **kwargs)
-        process.launcher, process.preload, process.data_limit = self, self.preload, self.data_limit
+        process.launcher, process.birth = self.launcher, self.birth
         return process
 
 
 class PoolProcess(ForkServerProcess):
-    """A worker's process: it dies with its parent, is limited in memory, and notes which imports it was born with."""
+    """A worker's process: it begins with what its :class:`Birth` says."""
 
     launcher: Launcher | None = None
-    preload: tuple[str, ...] = ()
-    data_limit: int = 0
-    #: In a worker: those of the preloads that were not loaded when it started.
-    missing: tuple[str, ...] = ()
+    birth: Birth = Birth()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "launcher": None}
@@ -80,14 +110,13 @@ class PoolProcess(ForkServerProcess):
 
     def run(self) -> None:
         """Run the worker (in the worker)."""
-        PoolProcess.missing = tuple(name for name in self.preload if name not in sys.modules)
         # The server ends when no process holds this end; a worker that hangs with the GIL held must not keep it.
         server: Any = forkserver._forkserver
         if server._forkserver_alive_fd is not None:
             os.close(server._forkserver_alive_fd)
             server._forkserver_alive_fd = None
-        die_with_parent()
-        limit_data(self.data_limit)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it at once; Dask would begin to close in order
+        self.birth.begin()
         super().run()
 
 
@@ -121,27 +150,21 @@ def start_tracker() -> None:
     It ignores SIGTERM, and a Jupyter kernel that is told to shut down waits until all of its group are gone, so long that it
     is killed before it has ended in order. One that runs already stays as it is.
     """
-    with _tracker_lock:
-        spawn_original = util.spawnv_passfds
+    with _spawned_after(_APART):
+        resource_tracker.ensure_running()
 
-        def spawn_apart(path: Any, args: Any, passfds: Any) -> int:
-            return spawn_original(path, [*args[:-1], f"import os; os.setpgid(0, 0); {args[-1]}"], passfds)
 
-        util.spawnv_passfds = spawn_apart
+@contextlib.contextmanager
+def _spawned_after(code: str, *fds: int) -> Iterator[None]:
+    """Have ``code`` run first in the helper processes that multiprocessing starts meanwhile; they inherit ``fds``."""
+    with _spawning:
+        original = util.spawnv_passfds
+
+        def spawn_after(path: Any, args: Any, passfds: Any) -> int:
+            return original(path, [*args[:-1], code + args[-1]], (*passfds, *fds))
+
+        util.spawnv_passfds = spawn_after
         try:
-            resource_tracker.ensure_running()
+            yield
         finally:
-            util.spawnv_passfds = spawn_original
-
-
-def die_with_parent() -> None:
-    """Have the operating system kill this process when its parent, the forkserver, ends (Linux; else nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def limit_data(size: int) -> None:
-    """Set this process's soft ``RLIMIT_DATA`` to ``size`` bytes, so that asking for more is a MemoryError."""
-    if size:
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+            util.spawnv_passfds = original

@@ -8,6 +8,8 @@ import os
 import shutil
 from multiprocessing import forkserver
 
+from dspex_lab.pools import _shared
+
 #: What limits the threads of native libraries.
 THREAD_LIMITS = (
     "OMP_NUM_THREADS",
@@ -48,10 +50,11 @@ def sweep_when_orphaned() -> None:
 
 
 def sweep() -> None:
-    """Remove the folder of this forkserver's socket."""
+    """Remove the folder of this forkserver's socket, and the large values that kernels which are gone have left in memory."""
     address = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
     if address:
         shutil.rmtree(os.path.dirname(address), ignore_errors=True)
+    _shared.sweep()
 
 
 def freeze() -> None:

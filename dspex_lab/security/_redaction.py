@@ -73,6 +73,11 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     ),
 )
 
+#: What begins a token, by the literals of its pattern.
+_TOKENS = "|".join(re.escape(each) for literals, pattern, _ in _PATTERNS if _START in pattern.pattern for each in literals)
+#: The length of what begins with a token, in a pickle: of a text, or of bytes; of a long one the last byte is 0.
+_LENGTH = re.compile(rf"[\x8cC][\s\S](?=(?i:{_TOKENS}))")
+
 
 def _is_in(lowered: str, literals: tuple[str, ...]) -> bool:
     if literals is _NAME_LITERALS and not any(root in lowered for root in _NAME_ROOTS):
@@ -117,6 +122,20 @@ class Redactor:
             if _is_in(lowered, literals):
                 text = pattern.sub(replacement, text)
         return text
+
+
+def holds_secret(data: bytes) -> bool:
+    """Say whether bytes, a pickle for instance, hold a secret that :func:`redact` would mask if it stood in a text.
+
+    In a pickle the length of a text or of bytes stands right before it, as a byte that may look like a letter or a digit.
+    """
+    text, mask = data.decode("latin-1"), Redactor()
+    if not mask.may_hold(text):
+        return False
+    if mask(text) != text:
+        return True
+    apart = _LENGTH.sub(r"\g<0>\n", text)
+    return len(apart) > len(text) and mask(apart) != apart
 
 
 def redact(text: str) -> str:

@@ -39,6 +39,8 @@ dspy               module* (Predict, ChainOfThought, ReAct, or a name that is ha
 lm                 template* (a text, or a list of texts, ``{file: PATH}`` and ``{field: NAME}``), system, returns (a type, or
                    a mapping of types), output, config
 retrieve           source* (a name, or ``{server: ADDRESS}``), query, k, output, scores, longest
+code               code* (the field that holds the program, run in the sandbox), signature (its variables and what it gives)
+                   or variables, limits{seconds, memory}
 parallel           steps*
 when               condition*, then*, otherwise
 switch             on*, cases* (value → step), default

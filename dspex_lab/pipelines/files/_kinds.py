@@ -8,14 +8,17 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from dspex_lab.errors import ConfigurationError
 from dspex_lab.pipelines._step import Operation, Step, step
 from dspex_lab.pipelines.files._compute import Compute
 from dspex_lab.pipelines.files._modules import read_learned, read_module, write_learned, write_module
 from dspex_lab.pipelines.files._nodes import Node, resolve
 from dspex_lab.pipelines.files._reader import StepReader
 from dspex_lab.pipelines.files._transform import Transform
+from dspex_lab.pipelines.files._turned import read_adapter, read_values, written_adapter, written_values
 from dspex_lab.pipelines.files._writer import Tree, Writer
 from dspex_lab.pipelines.kinds._check import Check
+from dspex_lab.pipelines.kinds._code import Code, code
 from dspex_lab.pipelines.kinds._each import Each
 from dspex_lab.pipelines.kinds._loop import Loop
 from dspex_lab.pipelines.kinds._parallel import Parallel
@@ -30,19 +33,20 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def _read_native(read: StepReader) -> Any:
-    return read.reference("function")
+    return read_values(read, read.reference("function"))
 
 
 def _write_native(item: Step, writer: Writer) -> Tree:
-    return {"function": writer.reference(item.target)}
+    function, values = written_values(item.target)
+    return {"function": writer.reference(function), **values}
 
 
 def _read_dspy(read: StepReader) -> Any:
-    return read_module(read)
+    return read_adapter(read, read_module(read))
 
 
 def _write_dspy(item: Step, writer: Writer) -> Tree:
-    return write_module(item.target, writer)
+    return {**write_module(item.target, writer), **written_adapter(item.target)}
 
 
 def _read_operation(name: str) -> Callable[[StepReader], Any]:
@@ -157,6 +161,39 @@ def _write_retrieve(item: Step, writer: Writer) -> Tree:
     tree["k"] = made.k
     rest = {"output": made.output, "scores": made.scores, "longest": made.longest}
     return {**tree, **{k: v for k, v in rest.items() if v}}
+
+
+#: The most a file may ask for; who wants more makes the step in Python.
+_MOST = {"seconds": 600.0, "memory": 2_000_000_000}
+
+
+def _read_code(read: StepReader) -> Any:
+    field, contract = read.need("code"), read.get("signature")
+    name = read.loader.as_text(field, "code")
+    variables = [read.loader.as_text(one, "a variable") for one in read.items("variables")]
+    limits = read.mapping("limits")
+    read.loader.known(limits, read.get("limits") or field, ("seconds", "memory"), "limits")
+    given = {{"seconds": "timeout"}.get(key, key): node.plain() for key, node in limits.items()}
+    try:
+        made = code(name, None if contract is None else read.signature("signature"), variables=variables, **given)
+    except ConfigurationError as error:
+        raise read.fail("limits", f"do not fit: {error}") from error
+    for key, most in _MOST.items():
+        if key in limits and getattr(made.limits, key) > most:
+            raise read.fail("limits", f"ask for more {key} than a file may, {most:,.0f}.", "Make the step in Python.")
+    return made
+
+
+def _write_code(item: Step, writer: Writer) -> Tree:
+    made: Code = item.target
+    tree: Tree = {"code": made.field}
+    if made.contract is not None:
+        tree["signature"] = writer.signature(made.contract)
+    elif made.variables:
+        tree["variables"] = list(made.variables)
+    usual = code(made.field).limits
+    limits = {key: getattr(made.limits, key) for key in _MOST if getattr(made.limits, key) != getattr(usual, key)}
+    return {**tree, "limits": limits} if limits else tree
 
 
 # --- steps made of steps --------------------------------------------------------------------------------------------------
@@ -315,6 +352,7 @@ LOADERS: dict[str, Callable[[StepReader], Any]] = {
     "operation": _read_any_operation,
     "lm": _read_lm,
     "retrieve": _read_retrieve,
+    "code": _read_code,
     "parallel": _read_parallel,
     "when": _read_when,
     "switch": _read_switch,
@@ -333,6 +371,7 @@ DUMPERS: dict[str, Callable[[Step, Writer], Tree]] = {
     "operation": _write_operation,
     "lm": _write_lm,
     "retrieve": _write_retrieve,
+    "code": _write_code,
     "parallel": _write_parallel,
     "when": _write_when,
     "each": _write_each,

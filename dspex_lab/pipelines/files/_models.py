@@ -59,7 +59,10 @@ def write_lm(lm: Any, writer: Writer) -> Any:
 
     if lm.model == OFFLINE_MODEL and type(lm) is dspy.LM:
         return "offline"
-    state = lm.dump_state() if type(lm) is dspy.LM else {"engine": lm}
+    try:
+        state = lm.dump_state() if type(lm) is dspy.LM else {"engine": lm}
+    except TypeError:  # its engine has none
+        return writer.reference(lm, f"{writer.path}_lm")
     plain = {k: v for k, v in state.items() if k not in ("model", "api_key", "_dspy_lm_class", "lm_class") and v is not None}
     usual = dspy.LM(lm.model).dump_state() if type(lm) is dspy.LM and not _WHERE & plain.keys() else {}
     told = {k: v for k, v in plain.items() if k not in usual or usual[k] != v}

@@ -46,7 +46,7 @@ COMMON: Final[dict[str, Any]] = {
 
 #: What the steps of each type have besides, and which of it must be there.
 TYPES: Final[dict[str, tuple[dict[str, Any], tuple[str, ...]]]] = {
-    "native": ({"function": _TEXT}, ("function",)),
+    "native": ({"function": _TEXT, "values": {"type": "object"}}, ("function",)),
     "predict": (_LEARNED, ("signature",)),
     "chain_of_thought": (_LEARNED, ("signature",)),
     "operation": ({"operation": _TEXT, **_LEARNED}, ("operation", "signature")),
@@ -58,6 +58,7 @@ TYPES: Final[dict[str, tuple[dict[str, Any], tuple[str, ...]]]] = {
             "max_iters": _COUNT,
             "predictors": {"type": "object", "additionalProperties": {"type": "object"}},
             "compiled": _FLAG,
+            "adapter": _TEXT,
         },
         ("module",),
     ),
@@ -81,6 +82,19 @@ TYPES: Final[dict[str, tuple[dict[str, Any], tuple[str, ...]]]] = {
             "longest": _COUNT,
         },
         ("source",),
+    ),
+    "code": (
+        {
+            "code": _TEXT,
+            "signature": _SIGNATURE,
+            "variables": {"type": "array", "items": _TEXT},
+            "limits": {
+                "type": "object",
+                "properties": {"seconds": _NUMBER, "memory": {"type": ["integer", "string"]}},
+                "additionalProperties": False,
+            },
+        },
+        ("code",),
     ),
     "parallel": ({"steps": _STEPS}, ("steps",)),
     "when": ({"then": _STEP, "otherwise": _STEP}, ("condition", "then")),

@@ -1,6 +1,7 @@
 """The kinds a step can be of; one kind, one file. A kind registers itself when its module is imported."""
 
 from dspex_lab.pipelines.kinds._check import assert_, suggest
+from dspex_lab.pipelines.kinds._code import Code, code
 from dspex_lab.pipelines.kinds._dspy import DspyKind
 from dspex_lab.pipelines.kinds._each import Each, each
 from dspex_lab.pipelines.kinds._index import Index, index
@@ -14,6 +15,7 @@ from dspex_lab.pipelines.kinds._template import LMTemplate, template
 from dspex_lab.pipelines.kinds._when import When, when
 
 __all__ = [
+    "Code",
     "DspyKind",
     "Each",
     "Index",
@@ -25,6 +27,7 @@ __all__ = [
     "PipelineKind",
     "When",
     "assert_",
+    "code",
     "each",
     "index",
     "loop",

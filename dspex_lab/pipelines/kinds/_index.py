@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import zipfile
@@ -41,18 +42,19 @@ class Hit(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """What an index holds; replaced as a whole, so that whoever searches sees one state. ``told`` are rows with a text."""
+    """What an index holds; replaced as a whole, so that whoever searches sees one state. ``told`` are rows with a text,
+    ``mark`` is another one after each change, also where two copies of an index are changed."""
 
     rows: list[dict[str, Any]]
     vectors: Vectors | None
-    version: int
+    mark: str
     told: npt.NDArray[Any] | None = None
 
     @classmethod
-    def of(cls, rows: list[dict[str, Any]], vectors: Vectors | None, version: int) -> _Held:
+    def of(cls, rows: list[dict[str, Any]], vectors: Vectors | None) -> _Held:
         import numpy as np
 
-        return cls(rows, vectors, version, None if vectors is None else np.flatnonzero(vectors.any(axis=1)))
+        return cls(rows, vectors, new_id(), None if vectors is None else np.flatnonzero(vectors.any(axis=1)))
 
 
 class Index:
@@ -80,10 +82,18 @@ class Index:
             raise PipelineError(
                 f"embedder={embedder!r} cannot be called.", hint="Give a function from a list of texts to an array."
             )
-        self._id = new_id()
         self._lock = threading.Lock()
-        self._held = _Held([], None, 0)
+        self._held = _Held.of([], None)
         self.add(rows)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Index:
+        return copy.copy(self)  # what is held is replaced and never changed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     def __len__(self) -> int:
         return len(self._held.rows)
@@ -91,9 +101,9 @@ class Index:
     def __repr__(self) -> str:
         return f"<Index {self.name or self.text!r}: {len(self):,} rows>"
 
-    def cache_token(self) -> tuple[str, int]:
-        """Return what changes whenever an answer may: the index itself and how often it was changed."""
-        return self._id, self._held.version
+    def cache_token(self) -> str:
+        """Return what changes whenever an answer may; a copy has the same one until either is changed."""
+        return self._held.mark
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -112,7 +122,7 @@ class Index:
         vectors = self._embed([self._text_of(row, index) for index, row in enumerate(made)])
         with self._lock:
             held = self._held
-            self._held = _Held.of([*held.rows, *made], self._joined(held, vectors, len(made)), held.version + 1)
+            self._held = _Held.of([*held.rows, *made], self._joined(held, vectors, len(made)))
         return len(made)
 
     def remove(self, where: Callable[[dict[str, Any]], bool]) -> int:
@@ -121,7 +131,7 @@ class Index:
             held = self._held
             kept = [i for i, row in enumerate(held.rows) if not where(row)]
             vectors = None if held.vectors is None else held.vectors[kept]
-            self._held = _Held.of([held.rows[i] for i in kept], vectors if kept else None, held.version + 1)
+            self._held = _Held.of([held.rows[i] for i in kept], vectors if kept else None)
         return len(held.rows) - len(kept)
 
     def _read(self, rows: Any) -> Iterable[dict[str, Any]]:
@@ -282,7 +292,7 @@ class Index:
         """
         about, vectors = _read_file(Path(path))
         made = cls([], about["text"], embedder=embedder, name=about["name"])
-        made._held = _Held.of(about["rows"], vectors if vectors.shape[1] else None, 1)
+        made._held = _Held.of(about["rows"], vectors if vectors.shape[1] else None)
         told = next((i for i in range(len(vectors)) if vectors[i].any()), None)
         if told is not None:
             again = made._embed([about["rows"][told][made.text]])

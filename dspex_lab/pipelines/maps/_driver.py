@@ -10,8 +10,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dspex_lab._options import RunOptions
 from dspex_lab.errors import DspexError, PipelineError
-from dspex_lab.events import RunOptions, RunRecord, Span, new_id
+from dspex_lab.events import RunRecord, Span, new_id
 from dspex_lab.lms import is_simulated
 from dspex_lab.pipelines._context import RunContext, enclosing
 from dspex_lab.pipelines._engine import drive
@@ -61,6 +62,7 @@ class MapRun:
     status: str = "cancelled"
     seconds: float = 0.0
     rows: int = 0
+    variables: dict[str, Any] | None = None
 
     async def run(self) -> None:
         """Run every row that has no outcome; the rows that ended before are kept also where this is cancelled.
@@ -69,6 +71,11 @@ class MapRun:
             asyncio.CancelledError: it was cancelled.
             OSError: the outcomes cannot be written.
         """
+        with self.runner.bound(self.pipeline, self.modules) as bound:
+            self.pipeline, self.modules, self.variables = bound
+            await self._run()
+
+    async def _run(self) -> None:
         runner, found = self.runner, enclosing(self.runner.owner)
         context = runner._context(self.modules, self.options, found[0] if found else None)
         if self.before is not None:
@@ -209,5 +216,6 @@ class MapRun:
                 cost=cost,
                 session=self.options.session,
                 tags=self.options.tags,
+                variables=self.variables,
             )
         )

@@ -12,8 +12,8 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
+from dspex_lab._options import RunOptions
 from dspex_lab.errors import PipelineError
-from dspex_lab.events import RunOptions
 from dspex_lab.pipelines._fields import type_name
 from dspex_lab.pipelines._pipeline import Pipeline
 from dspex_lab.pipelines._runner import Runner
