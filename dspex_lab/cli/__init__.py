@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 
 from dspex_lab._version import __version__
-from dspex_lab.cli import _doctor, _lab, _tour
+from dspex_lab.cli import _certificate, _doctor, _lab, _serve, _tour
 from dspex_lab.errors import DspexError
 
 __all__ = ["main", "parser"]
 
-COMMANDS = (_tour.COMMAND, _lab.COMMAND, _doctor.COMMAND)
+COMMANDS = (_tour.COMMAND, _lab.COMMAND, _serve.COMMAND, _doctor.COMMAND, _certificate.COMMAND)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from dspex_lab._settings import find_settings
 from dspex_lab._version import __version__
+from dspex_lab.cli import _doctor_pools
 from dspex_lab.cli._base import Command
-from dspex_lab.config import default_store_path
+from dspex_lab.config import Config, default_store_path
 from dspex_lab.errors import DspexError
 
 OK, MISSING, NOTE = "ok", "missing", "note"
@@ -37,7 +39,8 @@ def findings() -> Iterator[tuple[str, str, str | None]]:
     yield OK, f"dspex-lab {__version__}, Python {platform.python_version()} at {sys.executable}", None
     yield from _packages()
     yield from _models()
-    yield from _pool()
+    yield from _settings()
+    yield from _doctor_pools.findings()
     yield from _store()
 
 
@@ -74,13 +77,15 @@ def _models() -> Iterator[tuple[str, str, str | None]]:
         )
 
 
-def _pool() -> Iterator[tuple[str, str, str | None]]:
-    from dspex_lab.pools import default_spec
-
+def _settings() -> Iterator[tuple[str, str, str | None]]:
     try:
-        yield OK, f"pool general: {default_spec('general').scaling}", None
+        file = find_settings()
+        Config.from_environment()
     except DspexError as error:
         yield MISSING, str(error), None
+        return
+    if file.path is not None:
+        yield OK, f"settings: {file.path}", None
 
 
 def _store() -> Iterator[tuple[str, str, str | None]]:

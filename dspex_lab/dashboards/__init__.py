@@ -2,6 +2,7 @@
 
 ``build`` gives the page as a Panel object for a notebook cell; ``serve`` gives it at a loopback address with a
 token. Neither loads anything from the network. Panel and Altair are imported when one of the two is called.
+``PageServer`` serves other pages in the same way; they look alike by ``Html``, the style sheets and the formats.
 ``standing`` and ``account`` say in a cell how the Lab's models and its budget stand, and need neither.
 """
 
@@ -10,17 +11,42 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from dspex_lab import _lazy
 from dspex_lab._lazy import require
 from dspex_lab.dashboards._base import Source
 from dspex_lab.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dspex_lab.dashboards._account import Account
+    from dspex_lab.dashboards._format import count as count
+    from dspex_lab.dashboards._format import dollars as dollars
+    from dspex_lab.dashboards._format import duration as duration
+    from dspex_lab.dashboards._format import status as status
     from dspex_lab.dashboards._page import Dashboard
+    from dspex_lab.dashboards._page_server import PageServer as PageServer
+    from dspex_lab.dashboards._panes import Html as Html
     from dspex_lab.dashboards._serve import Served
     from dspex_lab.dashboards._standing import Guarded, Standing
+    from dspex_lab.dashboards._style import FIELD as FIELD
+    from dspex_lab.dashboards._style import STATUS_COLOURS as STATUS_COLOURS
+    from dspex_lab.dashboards._style import VARIABLES as VARIABLES
 
 __all__ = ["Source", "account", "build", "serve", "standing"]
+
+#: What other rooms make pages of; each loads Panel or pandas.
+_HOME = {
+    "FIELD": "_style",
+    "STATUS_COLOURS": "_style",
+    "VARIABLES": "_style",
+    "Html": "_panes",
+    "PageServer": "_page_server",
+    "count": "_format",
+    "dollars": "_format",
+    "duration": "_format",
+    "status": "_format",
+}
+
+__getattr__ = _lazy.names(__name__, _HOME)
 
 
 def build(source: Source, *, refresh: float = 1.0) -> Dashboard:

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from dspex_lab.dashboards._snapshot import Snapshot
     from dspex_lab.store import Store
 
+#: The pages.
+RUNS, MODELS, POOLS, SESSIONS, VARIABLES, JOBS = "runs", "models", "pools", "sessions", "variables", "jobs"
+
 
 class Source(Protocol):
     """The Lab as a dashboard sees it."""

@@ -56,6 +56,7 @@ def _facts(found: Found) -> str:
         f'<div class="top"><h2>{fmt.escape(run["name"])}</h2><span class="dim">{fmt.escape(" · ".join(facts))}</span></div>'
         f'<p class="dim">{fmt.escape(run["kind"])} {fmt.escape(run["run_id"])}</p>'
         f"{rows}{error}{_values('Inputs', run['inputs_text'])}{_values('Outputs', run['outputs_text'])}"
+        f"{_values('Variables it ran with', run['variables_text'])}"
     )
 
 

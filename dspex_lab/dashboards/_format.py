@@ -58,6 +58,17 @@ def dollars(cost: Any) -> str:
     return f"${c:,.2f}" if c >= 1 else f"${c:.4f}" if c >= 0.001 else f"${c:.2g}" if c >= 1e-4 else f"${c:.1e}"
 
 
+def size(number: Any) -> str:
+    """Return bytes as ``88 kB``, ``62 MB`` or ``4.2 GB`` (1 MB is 1,000,000 bytes)."""
+    if missing(number):
+        return NOTHING
+    n = int(number)
+    for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= length:
+            return f"{n / length:.1f} {unit}" if n < 10 * length and n % length else f"{n / length:,.0f} {unit}"
+    return f"{n} B"
+
+
 def to_local(at: pd.Timestamp) -> datetime:
     """Return a naive UTC time as a naive time of the machine's zone."""
     return at.to_pydatetime().replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

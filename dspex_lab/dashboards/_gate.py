@@ -1,4 +1,4 @@
-"""Who may talk to a served dashboard: whoever knows its token, from this machine, and no other site's page."""
+"""Who may talk to served pages: whoever knows its token, from this machine, and no other site's page."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from typing import Any
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.routing import Router
 from tornado.web import Application, RequestHandler
-
-_REFUSAL = (
-    "403: this dashboard needs the whole address it was given with, including its token. "
-    "Call dashboard() again in the notebook to get the address.\n"
-)
 
 
 class Gate(Router):
@@ -26,13 +21,14 @@ class Gate(Router):
         application: what answers.
         token: the secret part of the path.
         hosts: the accepted ``name:port``.
+        refusal: what the others are told.
     """
 
-    def __init__(self, application: Application, token: str, hosts: frozenset[str]) -> None:
+    def __init__(self, application: Application, token: str, hosts: frozenset[str], refusal: str) -> None:
         self._application = application
         self._token = token.encode()
         self._hosts = hosts
-        self._refusal = Application([(r".*", _Refuse)], log_function=lambda handler: None)
+        self._refusal = Application([(r".*", _Refuse, {"said": refusal})], log_function=lambda handler: None)
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> HTTPMessageDelegate | None:
         """Return who answers the request."""
@@ -51,7 +47,10 @@ class Gate(Router):
 
 
 class _Refuse(RequestHandler):
+    def initialize(self, said: str) -> None:
+        self._said = said
+
     def prepare(self) -> None:
         self.set_status(403)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(_REFUSAL)
+        self.finish(self._said)

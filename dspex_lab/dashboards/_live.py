@@ -22,7 +22,7 @@ class Ticker:
     """
 
     def __init__(self, act: Callable[[bool], None], interval: float) -> None:
-        self.beating = False
+        self._beating = False
         self._act = act
         self._interval = interval
         self._signal = threading.Condition()
@@ -30,6 +30,18 @@ class Ticker:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._complained = False
+
+    @property
+    def beating(self) -> bool:
+        """Whether it calls once per interval with nothing new."""
+        return self._beating
+
+    @beating.setter
+    def beating(self, beating: bool) -> None:
+        with self._signal:
+            if beating and not self._beating:
+                self._signal.notify_all()  # it may be asleep until something changes
+            self._beating = beating
 
     @property
     def alive(self) -> bool:
@@ -82,8 +94,8 @@ class Ticker:
         with self._signal:
             while not ended.is_set():
                 left = due - time.monotonic()
-                if self._urgent or (left <= 0 and (self._dirty or self.beating)):
+                if self._urgent or (left <= 0 and (self._dirty or self._beating)):
                     changed, self._dirty, self._urgent = self._dirty, False, False
                     return changed
-                self._signal.wait(left if left > 0 and (self._dirty or self.beating) else None)
+                self._signal.wait(left if left > 0 and (self._dirty or self._beating) else None)
             return None

@@ -28,15 +28,16 @@ STATES = {
 }
 
 
-def over_time(frame: pd.DataFrame, form: str) -> dict[str, Any]:
-    """Return a line for each model.
+def over_time(frame: pd.DataFrame, form: str, by: str) -> dict[str, Any]:
+    """Return a line for each of what ``by`` names.
 
     Args:
-        frame: ``model, at`` (naive UTC), ``value`` and ``label`` (the value in words).
+        frame: ``by``, ``at`` (naive UTC), ``value`` and ``label`` (the value in words).
         form: how the axis writes values, in d3's words.
+        by: the column that says whose line it is.
     """
     data = frame.assign(at=[_charts._iso(at) for at in frame["at"]])
-    models = sorted(set(frame["model"]))
+    models = sorted(set(frame[by]))
     colours = alt.Scale(domain=models, range=[_MODELS[i % len(_MODELS)] for i in range(len(models))])
     chart = (
         alt.Chart(_charts._records(data))
@@ -45,10 +46,10 @@ def over_time(frame: pd.DataFrame, form: str) -> dict[str, Any]:
             x=alt.X("at:T", title=None, axis=alt.Axis(grid=False, labelOverlap=True, tickCount=6)),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(format=form, tickCount=5), scale=alt.Scale(domainMin=0)),
             color=alt.Color(
-                "model:N", title=None, scale=colours, legend=alt.Legend(orient="bottom", labelLimit=260, columns=3)
+                f"{by}:N", title=None, scale=colours, legend=alt.Legend(orient="bottom", labelLimit=260, columns=3)
             ),
             tooltip=[
-                "model:N",
+                f"{by}:N",
                 alt.Tooltip("label:N", title="value"),
                 alt.Tooltip("at:T", format="%Y-%m-%d %H:%M:%S", title="from"),
             ],

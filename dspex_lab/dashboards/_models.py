@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pandas as pd
-import panel as pn
 
 from dspex_lab.dashboards import _format as fmt
-from dspex_lab.dashboards import _model_charts, _style
+from dspex_lab.dashboards import _model_charts
 from dspex_lab.dashboards._account import bars
 from dspex_lab.dashboards._base import Source
+from dspex_lab.dashboards._over_time import Measure, OverTime
 from dspex_lab.dashboards._parts import ChartCard, card, show, text
 from dspex_lab.dashboards._sheet import Sheet, Table, words
 from dspex_lab.dashboards._snapshot import Snapshot
@@ -94,74 +91,23 @@ def _model(row: Any, mask: Redactor) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True)
-class _Measure:
-    """What may be drawn over time: a column, how it is said, and how the axis writes it."""
-
-    column: str
-    say: Callable[[Any], str]
-    form: str
-
-
 MEASURES = {
-    "calls": _Measure("calls", fmt.count, "d"),
-    "failure rate": _Measure("failure_rate", lambda v: f"{float(v):.1%}", ".0%"),
-    "latency, median": _Measure("p50", fmt.duration, "~s"),
-    "latency, p95": _Measure("p95", fmt.duration, "~s"),
-    "first token, median": _Measure("first_token", fmt.duration, "~s"),
-    "cost": _Measure("cost", fmt.dollars, "$~s"),
-    "tokens": _Measure("tokens", fmt.count, "~s"),
-    "retries": _Measure("retries", fmt.count, "d"),
-    "second calls (JSON)": _Measure("second_calls", fmt.count, "d"),
-    "answers for another model": _Measure("fallbacks", fmt.count, "d"),
+    "calls": Measure("calls", fmt.count, "d"),
+    "failure rate": Measure("failure_rate", lambda v: f"{float(v):.1%}", ".0%"),
+    "latency, median": Measure("p50", fmt.duration, "~s"),
+    "latency, p95": Measure("p95", fmt.duration, "~s"),
+    "first token, median": Measure("first_token", fmt.duration, "~s"),
+    "cost": Measure("cost", fmt.dollars, "$~s"),
+    "tokens": Measure("tokens", fmt.count, "~s"),
+    "retries": Measure("retries", fmt.count, "d"),
+    "second calls (JSON)": Measure("second_calls", fmt.count, "d"),
+    "answers for another model": Measure("fallbacks", fmt.count, "d"),
 }
 
 
-class OverTime:
-    """One measure of all models over time, which a person chooses."""
-
-    def __init__(self) -> None:
-        self._frame: pd.DataFrame | None = None
-        self.measure: Any = pn.widgets.Select(
-            label="Measure", options=list(MEASURES), value="calls", width=220, stylesheets=[_style.FIELD], margin=0
-        )
-        self.measure.param.watch(lambda _event: self._draw(), "value")
-        nothing = "Nothing was measured in this window."
-        self.charts = {
-            name: ChartCard(f"Models over time: {name}", nothing, partial(_model_charts.over_time, form=m.form), framed=False)
-            for name, m in MEASURES.items()
-        }
-        for name, chart in self.charts.items():
-            chart.view.visible = name == self.measure.value
-        self.view = card(self.measure, *(chart.view for chart in self.charts.values()))
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Draw what changed."""
-        if snapshot.models is not None:
-            self._frame = snapshot.models.over_time
-            self._draw()
-
-    def _draw(self) -> None:
-        chosen = self.measure.value
-        if self._frame is not None:
-            self.charts[chosen].update(measured(self._frame, MEASURES[chosen]))
-        for name, chart in self.charts.items():
-            if chart.view.visible != (name == chosen):
-                chart.view.visible = name == chosen
-
-
-def measured(frame: pd.DataFrame, measure: _Measure) -> pd.DataFrame:
-    """Return what is drawn of a measure: ``model, at, value, label``, without spaces of time that have none."""
-    mask = Redactor()
-    kept = frame[frame[measure.column].notna()]
-    return pd.DataFrame(
-        {
-            "model": [words(model, mask) for model in kept["model"]],
-            "at": kept["at"],
-            "value": kept[measure.column].astype(float),
-            "label": [measure.say(value) for value in kept[measure.column]],
-        }
-    ).reset_index(drop=True)
+def models_over_time() -> OverTime:
+    """Return the section that draws one measure of all models over time."""
+    return OverTime("Models", "model", MEASURES, lambda snapshot: snapshot.models.over_time if snapshot.models else None)
 
 
 class States:

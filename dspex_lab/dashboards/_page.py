@@ -12,20 +12,24 @@ import panel.models.tabulator  # served pages need these models known; pn.extens
 import panel.models.vega
 
 from dspex_lab.dashboards import _style
-from dspex_lab.dashboards._base import Section, Source
+from dspex_lab.dashboards._base import JOBS, MODELS, POOLS, RUNS, SESSIONS, VARIABLES, Section, Source
 from dspex_lab.dashboards._detail import Detail
 from dspex_lab.dashboards._empty import Empty
 from dspex_lab.dashboards._errors import Errors
 from dspex_lab.dashboards._filters import FilterBar
 from dspex_lab.dashboards._header import Header
+from dspex_lab.dashboards._jobs import job_sections
 from dspex_lab.dashboards._live import Ticker
-from dspex_lab.dashboards._models import Models, Now, OverTime, States
-from dspex_lab.dashboards._pages import MODELS, PageBar
+from dspex_lab.dashboards._models import Models, Now, States, models_over_time
+from dspex_lab.dashboards._pages import PageBar
 from dspex_lab.dashboards._place import Place
+from dspex_lab.dashboards._pools import PoolsBefell, PoolsNow, PoolsUse, pools_over_time
 from dspex_lab.dashboards._running import Running
 from dspex_lab.dashboards._runs import Runs
+from dspex_lab.dashboards._sessions import SessionsOverTime, SessionsUsed
 from dspex_lab.dashboards._snapshot import Snapshot, take
 from dspex_lab.dashboards._trends import Trends
+from dspex_lab.dashboards._variables import VariableChanges, VariablesNow, VariablesOverTime
 
 
 class Dashboard(pn.Column):
@@ -51,17 +55,47 @@ class Dashboard(pn.Column):
         self.pages, self.filters = PageBar(self._changed), FilterBar(self._changed)
         self.header, self.running, self.trends, self.empty = Header(), Running(), Trends(), Empty()
         self.runs, self.errors, self.detail = Runs(self.choose), Errors(self.choose), Detail()
-        self.now, self.models, self.over_time, self.states = Now(source), Models(), OverTime(), States()
+        self.now, self.models, self.over_time, self.states = Now(source), Models(), models_over_time(), States()
         of_runs = (self.empty, self.running, self.trends, self.runs, self.detail, self.errors)
         of_models = (self.now, self.models, self.over_time, self.states)
-        self._sections: tuple[Section, ...] = (self.header, *of_runs, *of_models)
+        self.pools_now, self.pools, self.pools_time, self.befell = (
+            PoolsNow(source),
+            PoolsUse(),
+            pools_over_time(),
+            PoolsBefell(),
+        )
+        of_pools = (self.pools_now, self.pools, self.pools_time, self.befell)
+        self.sessions, self.sessions_time = SessionsUsed(), SessionsOverTime()
+        of_sessions = (self.sessions, self.sessions_time)
+        self.variables, self.variables_time, self.variable_changes = VariablesNow(), VariablesOverTime(), VariableChanges()
+        of_variables = (self.variables, self.variables_time, self.variable_changes)
+        self.jobs, self.job, self.job_scores, self.job_detail = of_jobs = job_sections(self._changed)
+        of_all = (*of_runs, *of_models, *of_pools, *of_sessions, *of_variables, *of_jobs)
+        self._sections: tuple[Section, ...] = (self.header, *of_all)
         self._of_runs, self._of_models = _sheet(of_runs), _sheet(of_models, visible=False)
+        self._of_pools = _sheet(of_pools, visible=False)
+        self._of_sessions = _sheet(of_sessions, visible=False)
+        self._of_variables = _sheet(of_variables, visible=False)
+        self._of_jobs = _sheet(of_jobs, visible=False)
+        self._sheets = {
+            RUNS: self._of_runs,
+            MODELS: self._of_models,
+            POOLS: self._of_pools,
+            SESSIONS: self._of_sessions,
+            VARIABLES: self._of_variables,
+            JOBS: self._of_jobs,
+        }
+        self._shown = RUNS
         top = pn.FlexBox(self.pages.view, self.filters.view, gap="10px", margin=0, sizing_mode="stretch_width")
         super().__init__(
             self.header.view,
             top,
             self._of_runs,
             self._of_models,
+            self._of_pools,
+            self._of_sessions,
+            self._of_variables,
+            self._of_jobs,
             stylesheets=[_style.PAGE],
             sizing_mode="stretch_width",
             margin=0,
@@ -108,7 +142,7 @@ class Dashboard(pn.Column):
             self.update()
 
     def _take(self) -> Snapshot:
-        return take(self._source, self.filters.value, self._selected, models=self.pages.value == MODELS)
+        return take(self._source, self.filters.value, self._selected, self.pages.value, self.job.value)
 
     def _show(self, snapshot: Snapshot) -> None:
         for section in self._sections:
@@ -116,13 +150,14 @@ class Dashboard(pn.Column):
         for part in (self.trends, self.runs, self.errors):
             if part.view.visible == snapshot.empty:
                 part.view.visible = not snapshot.empty
-        models = snapshot.models is not None
-        self.filters.show(not models)
-        for sheet, shown in ((self._of_runs, not models), (self._of_models, models)):
-            if sheet.visible != shown:
-                sheet.visible = shown
-        # How the Lab stands changes without a record in the store.
-        self._ticker.beating = self.now.alive if models else self.running.busy
+        self._shown = snapshot.page
+        self.filters.show(self._shown == RUNS)
+        for page, sheet in self._sheets.items():
+            if sheet.visible != (page == self._shown):
+                sheet.visible = page == self._shown
+        # How the Lab and its workers stand changes without a record in the store.
+        beating = {MODELS: self.now.alive, POOLS: self.pools_now.alive, RUNS: self.running.busy}
+        self._ticker.beating = beating.get(self._shown, False)
 
     def _tick(self, changed: bool) -> None:
         """Update, in the ticker's thread."""
@@ -138,8 +173,10 @@ class Dashboard(pn.Column):
             place.do(self._beat)
 
     def _beat(self) -> None:
-        """Let clocks go on, and show how the Lab stands."""
-        (self.now if self._of_models.visible else self.running).beat()
+        """Let clocks go on, and show how the Lab and its workers stand."""
+        beats = {MODELS: self.now.beat, POOLS: self.pools_now.beat, RUNS: self.running.beat}
+        if self._shown in beats:
+            beats[self._shown]()
 
     # Panel calls these two for each place where the page is shown and when that place is gone.
 

@@ -8,9 +8,16 @@ from typing import Any
 import panel as pn
 
 from dspex_lab.dashboards import _style
+from dspex_lab.dashboards._base import JOBS, MODELS, POOLS, RUNS, SESSIONS, VARIABLES
 
-RUNS, MODELS = "runs", "models"
-PAGES = {"Runs": RUNS, "Models and health": MODELS}
+PAGES = {
+    "Runs": RUNS,
+    "Models and health": MODELS,
+    "Pools": POOLS,
+    "Sessions": SESSIONS,
+    "Variables": VARIABLES,
+    "Jobs": JOBS,
+}
 
 
 class PageBar:
@@ -21,7 +28,7 @@ class PageBar:
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        self.view: Any = pn.widgets.RadioButtonGroup(options=PAGES, value=RUNS, stylesheets=[_style.PAGES], margin=0, width=260)
+        self.view: Any = pn.widgets.RadioButtonGroup(options=PAGES, value=RUNS, stylesheets=[_style.PAGES], margin=0, width=610)
         self.view.param.watch(lambda _event: changed(), "value")
 
     @property

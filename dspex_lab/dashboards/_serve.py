@@ -1,38 +1,20 @@
-"""A dashboard at a loopback address, served from the kernel's process by a thread of its own."""
+"""A dashboard at a loopback address."""
 
 from __future__ import annotations
 
-import asyncio
-import html
-import secrets
-import socket
-import tempfile
-import threading
-import webbrowser
-from pathlib import Path
 from typing import Any
 
-import panel as pn
-from bokeh.server.server import BaseServer
-from bokeh.server.tornado import BokehTornado
-from panel.io.application import build_applications
 from panel.io.resources import DIST_DIR
-from tornado.httpserver import HTTPServer
-from tornado.ioloop import IOLoop
-from tornado.iostream import StreamClosedError
 from tornado.web import StaticFileHandler
-from tornado.websocket import WebSocketClosedError
 
 from dspex_lab.dashboards._base import Source
-from dspex_lab.dashboards._gate import Gate
 from dspex_lab.dashboards._page import Dashboard
-from dspex_lab.dashboards._style import DOCUMENT
-from dspex_lab.errors import ConfigurationError
+from dspex_lab.dashboards._page_server import PageServer, _quiet
 
-ADDRESS = "127.0.0.1"
+__all__ = ["Served", "_quiet"]
 
 
-class Served:
+class Served(PageServer[Dashboard]):
     """A dashboard that is being served; made by :func:`dspex_lab.dashboards.serve`.
 
     Each page that is opened has a :class:`Dashboard` of its own. May be used as a context manager. Thread-safe.
@@ -42,142 +24,16 @@ class Served:
         port: the port on 127.0.0.1.
     """
 
+    noun = "dashboard"
+    again = "Call dashboard() again in the notebook to get the address"
+
     def __init__(self, source: Source, *, port: int = 0, refresh: float = 1.0) -> None:
         self._source = source
         self._refresh = refresh
-        self._token = secrets.token_urlsafe(32)
-        self._pages: set[Dashboard] = set()
-        self._lock = threading.Lock()
-        self._stopped = False
-        self._opener: Path | None = None
-        self._socket = _listen(port)
-        self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://{ADDRESS}:{self.port}/{self._token}/"
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(ready,), name="dspex-dashboard-server", daemon=True)
-        self._thread.start()
-        ready.wait()
-        if self._failure is not None:
-            raise self._failure
+        super().__init__(f"{source.name} · dspex_lab", port=port)
 
-    _failure: BaseException | None = None
-    _loop: IOLoop
+    def _make(self) -> Dashboard:
+        return Dashboard(self._source, refresh=self._refresh)
 
-    @property
-    def running(self) -> bool:
-        """Whether it is being served."""
-        return self._thread.is_alive()
-
-    def open(self) -> bool:
-        """Open the page in the person's browser; return whether a browser could be started.
-
-        The browser is given a private file that leads on to the page: a command line can be read by everybody on
-        the machine, and the token is not theirs.
-        """
-        if self._opener is None:
-            handle, name = tempfile.mkstemp(prefix="dspex-dashboard-", suffix=".html")
-            with open(handle, "w", encoding="utf-8") as file:
-                target = html.escape(self.url, quote=True)
-                file.write(
-                    f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><a href="{target}">Dashboard</a>'
-                )
-            self._opener = Path(name)
-        return webbrowser.open(self._opener.as_uri())
-
-    def stop(self) -> None:
-        """End serving, close every page's connection and wait until no thread is left. May be called twice."""
-        with self._lock:
-            first, self._stopped = not self._stopped, True
-        if first:
-            self._loop.add_callback(self._shut)
-            if self._opener is not None:
-                self._opener.unlink(missing_ok=True)
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def __enter__(self) -> Served:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def __repr__(self) -> str:
-        return f"Served({self.url!r}{'' if self.running else ', stopped'})"
-
-    def _repr_html_(self) -> str:
-        if not self.running:
-            return "<p>The dashboard was stopped.</p>"
-        return f'<p><a href="{html.escape(self.url, quote=True)}" target="_blank" rel="noreferrer">Open the dashboard</a></p>'
-
-    def _page(self) -> Dashboard:
-        """Make the page of one session, in the server's thread."""
-        page = Dashboard(self._source, refresh=self._refresh)
-        pn.config.raw_css = [*pn.config.raw_css, DOCUMENT]  # kept by Panel for this session only
-        self._pages.add(page)
-        pn.state.on_session_destroyed(lambda _context: self._pages.discard(page))
-        return page
-
-    def _run(self, ready: threading.Event) -> None:
-        with asyncio.Runner() as runner:
-            runner.run(self._serve(ready))
-
-    async def _serve(self, ready: threading.Event) -> None:
-        self._ended = asyncio.Event()
-        asyncio.get_running_loop().set_exception_handler(_quiet)
-        try:
-            self._loop = IOLoop.current()
-            hosts = frozenset({f"{ADDRESS}:{self.port}", f"localhost:{self.port}"})
-            pages = build_applications({"/": self._page}, title=f"{self._source.name} · dspex_lab", location=False)
-            application = BokehTornado(
-                pages,
-                prefix=self._token,
-                extra_websocket_origins=sorted(hosts),
-                extra_patterns=[(r"/(favicon\.ico)", StaticFileHandler, {"path": str(DIST_DIR / "images")})],
-                use_index=False,
-                log_function=lambda handler: None,  # every path has the token in it, which is not for a log
-            )
-            http = HTTPServer(Gate(application, self._token, hosts))
-            server = BaseServer(self._loop, application, http)
-            http.add_socket(self._socket)
-            server.start()
-        except BaseException as error:
-            self._failure = error
-            self._socket.close()
-            return
-        finally:
-            ready.set()
-        await self._ended.wait()
-        server.stop()
-        for page in list(self._pages):
-            page.stop()
-        await http.close_all_connections()
-
-    def _shut(self) -> None:
-        self._ended.set()
-
-
-def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # A page that is closed while an update is on its way to it is no error, and nobody waits for that message.
-    if not isinstance(context.get("exception"), WebSocketClosedError | StreamClosedError):
-        loop.default_exception_handler(context)
-
-
-def _listen(port: int) -> socket.socket:
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
-        raise _no_port(port, "a port is a whole number from 0 to 65535")
-    try:
-        listening = socket.create_server((ADDRESS, port), backlog=128)
-    except OSError as error:
-        raise _no_port(port, str(error)) from error
-    listening.setblocking(False)
-    return listening
-
-
-def _no_port(port: object, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"The dashboard cannot be served on port {port!r} of {ADDRESS}: {why}.",
-        key="port",
-        expected="a free port, or 0 for any",
-        actual=port,
-        hint="Choose another port, or leave it out to get a free one.",
-    )
+    def _files(self) -> list[tuple[Any, ...]]:
+        return [(r"/(favicon\.ico)", StaticFileHandler, {"path": str(DIST_DIR / "images")})]

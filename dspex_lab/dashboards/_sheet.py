@@ -7,17 +7,14 @@ characters, and escaped.
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from dspex_lab.security import Redactor
+from dspex_lab.security import Redactor, one_line
 
 #: Letters of one value that are shown.
 LONGEST = 200
 
-#: Control characters restyle or erase what a terminal shows, and marks of direction turn it round.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere;min-width:180px"
 _SHORT = "text-align:left;vertical-align:top;white-space:nowrap"
 
@@ -27,10 +24,7 @@ _ONE_LINE = 32
 
 def words(value: object, redact: Redactor | None = None, longest: int = LONGEST) -> str:
     """Return any text as one short line that may be shown: without secrets, control characters and marks of direction."""
-    # A text is cut before it is searched too, so that a large one costs little; nothing of what is cut off is shown.
-    text = (redact or Redactor())(str(value)[: 20 * longest])
-    text = " ".join(_CONTROL.sub(" ", text).split())
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return one_line(value, longest, redact)
 
 
 @dataclass(frozen=True)

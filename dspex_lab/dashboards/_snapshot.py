@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dspex_lab.dashboards._base import Source
+from dspex_lab.dashboards._base import JOBS, MODELS, POOLS, RUNS, SESSIONS, VARIABLES, Source
+from dspex_lab.dashboards._jobs_facts import JobFacts, job_facts
+from dspex_lab.dashboards._session_facts import SessionFacts, session_facts
 from dspex_lab.dashboards._standing import CHANGES, Guarded, Standing, standing
+from dspex_lab.dashboards._variables_facts import VariableFacts, variable_facts
 from dspex_lab.store import run_tree, running
 from dspex_lab.store import views as ask
 
@@ -71,11 +74,21 @@ class Models:
 
 
 @dataclass(frozen=True)
+class Pools:
+    """What the page on pools shows of a window."""
+
+    use: pd.DataFrame
+    over_time: pd.DataFrame
+    traffic: pd.DataFrame
+    changes: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that the page shows; frames as the store's typed queries give them, times in naive UTC.
 
-    ``never`` says that nothing has ended yet at any time, under any filter. ``models`` is there where that page is shown, and
-    ``standing`` too if the Lab's models are guarded.
+    ``never`` says that nothing has ended yet at any time, under any filter. ``models`` is there where that is the ``page``, and
+    ``standing`` too if the Lab's models are guarded; ``pools``, ``sessions`` and ``variables`` where theirs is.
     """
 
     name: str
@@ -91,8 +104,13 @@ class Snapshot:
     errors: pd.DataFrame
     never: bool
     detail: Detail | None = None
+    page: str = RUNS
     models: Models | None = None
     standing: Standing | None = None
+    pools: Pools | None = None
+    sessions: SessionFacts | None = None
+    variables: VariableFacts | None = None
+    jobs: JobFacts | None = None
 
     @property
     def empty(self) -> bool:
@@ -100,14 +118,21 @@ class Snapshot:
         return not _any(self.totals) and self.running.empty
 
 
-def take(source: Source, filters: Filters, selected: str | None = None, *, models: bool = False) -> Snapshot:
+def take(
+    source: Source,
+    filters: Filters,
+    selected: str | None = None,
+    page: str = RUNS,
+    job: int | None = None,
+) -> Snapshot:
     """Read a snapshot; blocks for the queries, each bounded by the window and a row limit.
 
     Args:
         source: the Lab.
         filters: what to see.
         selected: the id of the run whose detail is wanted.
-        models: read what the page on models and health shows too.
+        page: the page that is shown; what the others show beside the runs is not read.
+        job: the number of the job that is looked at, None for the newest.
 
     Raises:
         StoreError: the store is closed, or can no longer be written or read.
@@ -131,8 +156,13 @@ def take(source: Source, filters: Filters, selected: str | None = None, *, model
         errors=ask.recent_errors(store, since=since, name=name, status=status),
         never=not _any(totals) and not _any(ask.run_totals(store).iloc[0]),
         detail=_detail(store, selected),
-        models=_models(store, since, now) if models else None,
-        standing=standing(source, changes=False) if models and isinstance(source, Guarded) else None,
+        page=page,
+        models=_models(store, since, now) if page == MODELS else None,
+        standing=standing(source, changes=False) if page == MODELS and isinstance(source, Guarded) else None,
+        pools=_pools(store, since) if page == POOLS else None,
+        sessions=session_facts(store, since) if page == SESSIONS else None,
+        variables=variable_facts(store, since) if page == VARIABLES else None,
+        jobs=job_facts(store, since, job) if page == JOBS else None,
     )
 
 
@@ -143,6 +173,15 @@ def _models(store: Store, since: datetime | None, now: datetime) -> Models:
         over_time=ask.models_over_time(store, since=since),
         states=ask.state_spans(store, since=since, now=now),
         changes=ask.state_changes(store, since=since, limit=CHANGES),
+    )
+
+
+def _pools(store: Store, since: datetime | None) -> Pools:
+    return Pools(
+        use=ask.pool_use(store, since=since),
+        over_time=ask.pools_over_time(store, since=since),
+        traffic=ask.pool_traffic(store, since=since),
+        changes=ask.pool_changes(store, since=since, limit=CHANGES),
     )
 
 

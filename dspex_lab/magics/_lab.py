@@ -26,6 +26,12 @@ def open_lab() -> Any:
     return workbench.current_lab() if workbench is not None else None
 
 
+def open_space() -> Any:
+    """Return the variables of the kernel's Lab, or None where none is open."""
+    current = open_lab()
+    return None if current is None or current.closed else current.variables
+
+
 def known_pipelines(namespace: Any) -> list[str]:
     """Return the names of the pipelines of the kernel's Lab, without opening one."""
     current = open_lab()

@@ -95,6 +95,15 @@ def _starts(text: str) -> list[tuple[int, str]]:
     return out
 
 
+def flag_start(text: str) -> int:
+    """Return where the first flag of a line begins (0-based), or its length where it has none.
+
+    Raises:
+        ConfigurationError: a string or bracket is not closed.
+    """
+    return next((start for start, kind in _starts(text) if kind == "flag"), len(text))
+
+
 def parse(
     text: str,
     *,

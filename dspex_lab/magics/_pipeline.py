@@ -41,7 +41,11 @@ def bind(call: Call, name: str, made: Any) -> Any:
 
     before = call.lab.pipelines.get(name)
     call.lab.pipelines[name] = made
-    call.shell.user_ns[name] = made
+    kept = call.lab.pipelines[name]
+    if kept is not made:
+        said = f"{name}: version {call.lab.programs.in_use(name).version}, which was adopted, is in use (lab.programs)"
+        below(call.shell, lambda: print(said))
+    made = call.shell.user_ns[name] = kept
     if before is not None:
         below(call.shell, lambda: print(changes(name, same(before, made))))
     return made

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dspex_lab._options import RunOptions
 from dspex_lab.errors import ConfigurationError, PipelineError
-from dspex_lab.events import RunOptions
 from dspex_lab.magics._base import Call, Command
 from dspex_lab.magics._lab import known_pipelines
 from dspex_lab.magics._line import parse
@@ -49,15 +49,22 @@ def pointed(line: Any, check: Callable[[], Any]) -> None:
         raise error.at(line.text, 1, named or line.text.find(line.words[0]) + 1) from error.__cause__
 
 
-def run(call: Call) -> Any:
-    """Run it once and return its Result; where nothing came of it the cell fails, and the result is ``lab.last_result``."""
+def asked(call: Call, command: Command) -> tuple[Any, dict[str, Any], RunOptions]:
+    """Return what is to be run, with which fields and how; it is checked, and nothing has run yet."""
     line = parse(call.line, words=1, flags=FLAGS, switches=SWITCHES, fields=True)
     if not line.words:
-        raise ConfigurationError("What is to be run?", key="run", hint=f"Write: {COMMAND.usage}")
-    target, lab = resolve(call, line.words[0]), call.lab
+        raise ConfigurationError("What is to be run?", key=command.name, hint=f"Write: {command.usage}")
+    target = resolve(call, line.words[0])
     values = line.values(call.shell.user_ns)
     how = options(line)
-    pointed(line, lambda: lab.accept(target, values))
+    pointed(line, lambda: call.lab.accept(target, values))
+    return target, values, how
+
+
+def run(call: Call) -> Any:
+    """Run it once and return its Result; where nothing came of it the cell fails, and the result is ``lab.last_result``."""
+    target, values, how = asked(call, COMMAND)
+    lab = call.lab
     with watched(lab, target, budget=how.budget):
         try:
             result = lab.run(target, values, options=how)

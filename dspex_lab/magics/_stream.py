@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from dspex_lab.errors import ConfigurationError
 from dspex_lab.magics._base import Call, Command
 from dspex_lab.magics._lab import known_pipelines
-from dspex_lab.magics._line import parse
-from dspex_lab.magics._run import FLAGS, SWITCHES, options, pointed, resolve
+from dspex_lab.magics._run import FLAGS, asked
 
 #: A model's text may hold control sequences, which would restyle or erase what a terminal shows.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -84,15 +82,9 @@ def _clean(text: str) -> str:
 
 def run(call: Call) -> Any:
     """Run it once and return its Result; where nothing came of it the cell fails, and the result is ``lab.last_result``."""
-    line = parse(call.line, words=1, flags=FLAGS, switches=SWITCHES, fields=True)
-    if not line.words:
-        raise ConfigurationError("What is to be run?", key="stream", hint=f"Write: {COMMAND.usage}")
-    target, lab = resolve(call, line.words[0]), call.lab
-    values = line.values(call.shell.user_ns)
-    how = options(line)
-    pointed(line, lambda: lab.accept(target, values))
+    target, values, how = asked(call, COMMAND)
     shown = Transcript(lambda text: print(text, end="", flush=True))
-    with lab.stream(target, values, options=how) as events:
+    with call.lab.stream(target, values, options=how) as events:
         try:
             for event in events:
                 shown.take(event)

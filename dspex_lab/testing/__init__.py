@@ -3,8 +3,9 @@ a pool without processes."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dspex_lab import _lazy
 
 if TYPE_CHECKING:
     from dspex_lab.testing._embedder_conformance import EmbedderConformance
@@ -60,8 +61,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        # The conformance suites need pytest, which a program that uses only the fakes may lack.
-        return getattr(importlib.import_module(f"dspex_lab.testing.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'dspex_lab.testing' has no attribute {name!r}")
+# The conformance suites need pytest, which a program that uses only the fakes may lack.
+__getattr__ = _lazy.names(__name__, _HOME)

@@ -14,7 +14,7 @@ from dspex_lab.testing._faulty import FaultyServer
 from dspex_lab.testing._faulty_fault import Fault
 from dspex_lab.testing._faulty_openai import embed
 from dspex_lab.testing._provider_cases import REFUSALS, Case, check_error, lm15, names
-from dspex_lab.testing._provider_conformance import KEY
+from dspex_lab.testing._provider_suite import KEY
 
 _TEXTS = ["a card", "a bill", "a card", "ünïcødé 🙂"]
 

@@ -5,33 +5,42 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from dspex_lab.errors import ConfigurationError, PoolError, TaskTimeout, WorkerKilled
+from dspex_lab.errors import PoolError
 from dspex_lab.events import Event
-from dspex_lab.pools import PoolSpec
-from dspex_lab.pools._carry import Reply, Task, decode, pack
-from dspex_lab.pools._dispatch import event_of
+from dspex_lab.pools import Pool, PoolSpec
+from dspex_lab.pools._dispatch import Dispatcher
 from dspex_lab.pools._host import Host
+from dspex_lab.pools._job import Job
+from dspex_lab.pools._options import CallOptions
+from dspex_lab.pools._protocols import About
+from dspex_lab.pools._runtime import Runtime
 from dspex_lab.pools._spec import MINIMUM_MEMORY
+from dspex_lab.pools._wire import Call, Pulled, Pulse, Reply
+from dspex_lab.pools._worker import Worker
+
+#: The loop that all fake pools of a process live on.
+_runtime = Runtime()
 
 
-class FakePool:
-    """Runs calls in threads of this process, with the interface and the named errors of :class:`dspex_lab.pools.Pool`.
+class FakePool(Pool):
+    """A :class:`dspex_lab.pools.Pool` whose workers are threads of this process.
 
-    Callables, arguments and results are packed as for a real worker, so what cannot travel is found, and nothing is
-    shared with the caller. Not like a real pool: a function that kills its process kills this one, and one that is out of
-    time or cancelled goes on in its thread until it ends.
+    All of its face is there: the queue, placement, reservations, streams, retries, the named errors and the events. Callables,
+    arguments and results are packed as for a real worker, so what cannot travel is found, and nothing is shared with the
+    caller. Not like a real pool: a function that kills its process kills this one, and one that is out of time or cancelled and
+    does not stop goes on in its thread until it ends, while its worker is replaced. It need not be closed.
 
     Args:
         name: the pool's name.
-        workers: calls at once.
-        emit: told of ``pool.checkout`` and ``pool.checkin``.
+        workers: how many; each runs one call at once.
+        emit: told of the pool's events.
         failures: raised by the first calls, one each, instead of running them; ``WorkerKilled`` is retried for an idempotent
             call as a real pool would: ``FakePool(failures=[WorkerKilled("gone")])``.
+        spec: more of it; ``name`` and ``workers`` are then those of the spec.
     """
 
     def __init__(
@@ -41,91 +50,127 @@ class FakePool:
         workers: int = 2,
         emit: Callable[[Event], None] | None = None,
         failures: Iterable[PoolError] = (),
+        spec: PoolSpec | None = None,
     ) -> None:
-        self.spec = PoolSpec(name, workers, MINIMUM_MEMORY, scaling=f"{workers} threads of this process: a fake pool.")
-        self.name = name
-        #: Every call so far: label and arguments.
+        words = f"{workers} threads of this process: a fake pool."
+        super().__init__(spec or PoolSpec(name, workers, MINIMUM_MEMORY, scaling=words), emit, _runtime)
+        #: Every call so far that could be packed: label and arguments.
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
-        self._emit = emit or (lambda event: None)
         self._failures = deque(failures)
-        self._host = Host()
-        self._busy = 0
-        self._closed = False
-        self._slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return f"<FakePool {self.name!r}: {self.spec.scaling.rstrip('.')}>"
 
-    @property
-    def started(self) -> bool:
-        """Whether calls are taken."""
-        return not self._closed
+    def die(self, worker: str, code: int = -9) -> None:
+        """Have a worker die as if its process had ended with this status, and be replaced; for tests of what happens then."""
+        dispatcher = self.warm()._dispatcher()
+        assert dispatcher is not None  # noqa: S101 - it is warm
 
-    def warm(self, *, wait: bool = True) -> FakePool:
-        """Do nothing and return the pool."""
-        return self
+        async def die() -> None:
+            self._fleet.end(dispatcher.workers[worker], code)
 
-    async def call(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *args: Any,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface of Pool.call
-        idempotent: bool = False,
-        label: str | None = None,
-        tags: dict[str, Any] | None = None,
-    ) -> Any:
-        """As :meth:`dspex_lab.pools.Pool.call`."""
-        if timeout is not None and not timeout > 0:
-            raise ConfigurationError(
-                f"The timeout of a call is {timeout!r}.", key="timeout", expected="seconds above 0", actual=timeout
-            )
-        task = pack(fn, args, pool=self.name, label=label)
-        task.timeout, task.idempotent, task.tags = timeout, idempotent, tags or {}
-        if self._closed:
-            raise PoolError(f"Pool {self.name!r} is closed.", pool=self.name)
-        self.calls.append((task.label, args))
-        slots = self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.spec.workers))
-        async with slots:
-            try:
-                reply = await self._attempt(task)
-            except WorkerKilled:
-                if not idempotent:
-                    raise
-                reply = await self._attempt(task)
-        return decode(reply, pool=self.name, worker=self._worker, label=task.label)
+        self._runtime.submit(die()).result()
 
-    @property
-    def _worker(self) -> str:
-        return f"{self.name}-0"
+    async def _enter(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], options: CallOptions, *, streams: bool = False
+    ) -> tuple[Dispatcher, Job]:
+        dispatcher, job = await super()._enter(fn, args, options, streams=streams)
+        self.calls.append((job.label, args))
+        return dispatcher, job
 
-    async def _attempt(self, task: Task) -> Reply:
-        began, status = time.monotonic(), "failed"
-        self._emit(event_of("pool.checkout", task, pool=self.name, worker=self._worker, waited=0.0))
-        self._busy += 1
-        try:
-            if self._failures:
-                raise self._failures.popleft()
-            reply = await asyncio.wait_for(self._in_thread(task), task.timeout)
-            status = "complete"
-            return reply
-        except asyncio.CancelledError:
-            status = "cancelled"
-            raise
-        except TimeoutError:
-            status = "timeout"
-            raise TaskTimeout(
-                f"{task.label} did not finish within {task.timeout:g} s on the fake pool {self.name!r}.",
-                pool=self.name,
-                worker=self._worker,
-                hint="Allow more time, or make the work smaller.",
-            ) from None
-        finally:
-            self._busy -= 1
-            seconds = time.monotonic() - began
-            self._emit(event_of("pool.checkin", task, pool=self.name, worker=self._worker, seconds=seconds, status=status))
+    def _make_fleet(self, dispatcher: Dispatcher) -> FakeFleet:
+        return FakeFleet(self.spec, dispatcher, self._failures)
 
-    def _in_thread(self, task: Task) -> asyncio.Future[Reply]:
+
+class FakeFleet:
+    """Workers that are threads. On the fake pools' loop."""
+
+    def __init__(self, spec: PoolSpec, dispatcher: Dispatcher, failures: deque[PoolError]) -> None:
+        self.spec = spec
+        self._dispatcher = dispatcher
+        self._failures = failures
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Make the workers."""
+        for number in range(self.spec.workers):
+            self._bear(f"{self.spec.name}-{number}")
+
+    async def resize(self, workers: int) -> None:
+        """Make more workers, or let some go when they are free."""
+        names = set(self._dispatcher.workers)
+        for worker in self._dispatcher.spare(len(names) - workers) if len(names) > workers else []:
+            await self._dispatcher.vacated(worker)
+            self._dispatcher.retired(worker.name)
+        wanted = (f"{self.spec.name}-{number}" for number in range(workers + len(names)))
+        for name in [name for name in wanted if name not in names][: max(0, workers - len(names))]:
+            self._bear(name)
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker: what it runs goes on in its thread, heard by nobody."""
+        self._dispatcher.loop.call_soon(self.end, worker, -9)
+
+    def end(self, worker: Worker, code: int) -> None:
+        """A worker has ended, with this status; another takes its place."""
+        if self._closing or worker.death.done():
+            return
+        self._dispatcher.died(worker.name, code, memory=False)
+        self._later(self._replace(worker.name))
+
+    async def close(self) -> None:
+        """Let all go."""
+        self._closing = True
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _replace(self, name: str) -> None:
+        await asyncio.sleep(0)
+        if not self._closing and name in self._dispatcher.workers:
+            self._bear(name)
+
+    def _bear(self, name: str) -> None:
+        about = About(local=False, protection="none: a thread")
+        worker = self._dispatcher.born(name, 0, self.spec.threads, about)
+        self._dispatcher.ready(worker, FakeLink(worker, self._failures))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class FakeLink:
+    """The way to a host in this process; each call has a thread of its own."""
+
+    def __init__(self, worker: Worker, failures: deque[PoolError]) -> None:
+        self._worker = worker
+        self._failures = failures
+        self._host = Host(worker.threads)
+        self._born = time.monotonic()
+
+    async def call(self, call: Call) -> Reply:
+        if self._failures:
+            raise self._failures.popleft()
+        return await self._in_thread(call)
+
+    async def task(self, call: Call) -> Reply:
+        return await self.call(call)
+
+    async def pull(self, call_id: str, patience: float) -> Pulled:
+        return Pulled.from_wire(await self._host.pull(call_id, patience))
+
+    async def cancel(self, call_id: str) -> None:
+        if threading.gettrace() is None:
+            await self._host.cancel(call_id)
+        elif (run := self._host._runs.get(call_id)) is not None:
+            # Python 3.11 hangs if a blocked thread has an exception sent to it while others are traced (coverage, debuggers).
+            run.task._cancel()
+
+    async def ping(self) -> Pulse:
+        return Pulse(None, None, time.monotonic() - self._born, self._worker.calls)
+
+    def _in_thread(self, call: Call) -> asyncio.Future[Reply]:
         """Run in a daemon thread: one that never ends must not keep the tests from ending."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
@@ -135,21 +180,10 @@ class FakePool:
                 future.set_result(reply)
 
         def work() -> None:
-            reply = self._host.work(task.digest, task.code, task.arguments)
+            reply = self._host.work(call)
             self._host.leave()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(deliver, reply)
 
         threading.Thread(target=work, name="dspex-fake-worker", daemon=True).start()
         return future
-
-    def status(self) -> list[dict[str, Any]]:
-        """Return one entry, as :meth:`dspex_lab.pools.Pool.status` does for each worker."""
-        if self._closed:
-            return []
-        state = "busy" if self._busy else "idle"
-        return [{"name": self._worker, "pid": None, "state": state, "calls": len(self.calls), "rss": None, "pss": None}]
-
-    def close(self) -> None:
-        """Take no more calls. Idempotent."""
-        self._closed = True

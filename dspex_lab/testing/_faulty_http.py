@@ -233,7 +233,8 @@ class Connection(asyncio.Protocol):
         if exchange is not None:
             exchange.finish(abandoned=True)
         self.cancel()
-        self._closed(self)
+        # asyncio closes the socket after this call: who is told that it is gone must find it so.
+        asyncio.get_running_loop().call_soon(self._closed, self)
 
     def _advance(self) -> None:
         if self._busy:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from dspex_lab.testing._faulty_fault import Fault
@@ -95,3 +97,42 @@ def check_error(error: Any, case: Case) -> None:
         assert case.retry_after - 600 < error.retry_after <= case.retry_after
     else:
         assert error.retry_after == case.retry_after
+
+
+def dspy_error(name: str) -> Any:
+    """Return a class of DSPy's errors."""
+    from dspy.utils import exceptions
+
+    return getattr(exceptions, name)
+
+
+def either(call: Callable[[], Any]) -> tuple[Any, Any]:
+    """Return what a call gives, or the error of an LM that it raises."""
+    try:
+        return call(), None
+    except dspy_error("LMError") as error:
+        return None, error
+
+
+def check_raised(error: Any, case: Case) -> None:
+    """Check what ``dspy.LM`` raised, and the engine's error behind it."""
+    assert isinstance(error, dspy_error(case.lm))
+    assert type(error) is not dspy_error("LMUnexpectedError")
+    check_error(error.__cause__, case)
+    assert error.status == error.__cause__.status
+    assert error.retry_after == error.__cause__.retry_after
+    assert case.words in str(error)
+
+
+def all_of(error: BaseException) -> Iterator[str]:
+    """Yield all that an error shows: its traceback, its arguments and notes, and those of what caused it."""
+    yield "".join(traceback.format_exception(error))
+    seen: list[BaseException] = []
+    following: list[BaseException | None] = [error]
+    while following:
+        one = following.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        yield f"{one!s} {one!r} {one.args!r} {getattr(one, '__notes__', ())!r}"
+        following += [one.__cause__, one.__context__]

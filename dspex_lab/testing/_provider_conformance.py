@@ -7,56 +7,35 @@ import asyncio
 import contextlib
 import json
 import threading
-import traceback
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from dspex_lab.testing._engine_conformance import TEXT, EngineConformance, ask, assembled, astream, close, stream, text_of
+from dspex_lab.testing._any_lm import ask, assembled, astream, close, stream, text_of
+from dspex_lab.testing._engine_conformance import TEXT
 from dspex_lab.testing._faulty import FaultyServer
 from dspex_lab.testing._faulty_fault import Fault
 from dspex_lab.testing._gate import Gate
-from dspex_lab.testing._provider_cases import BROKEN, REFUSALS, SPOILT, USAGES, Case, check_error, lm15, names
+from dspex_lab.testing._provider_cases import (
+    BROKEN,
+    REFUSALS,
+    SPOILT,
+    USAGES,
+    Case,
+    all_of,
+    check_error,
+    check_raised,
+    dspy_error,
+    either,
+    lm15,
+    names,
+)
+from dspex_lab.testing._provider_suite import KEY, ProviderSuite
 from dspex_lab.testing._reply import Reply
 
-#: The key of the tests: long and unlike any word, so that it is found wherever it leaks.
-KEY = "sk-zQ8vKx2LrT5nWb7YhC3mJd9PfGs4Ea"
 
-
-class ProviderConformance(EngineConformance):
+class ProviderConformance(ProviderSuite):
     """Inherit, say what the engine can do, and make its LM for the address of a :class:`FaultyServer` (:meth:`make_lm`)."""
-
-    #: The environment variable that holds the key while a test runs.
-    key_variable: ClassVar[str] = "OPENAI_API_KEY"
-
-    def make_lm(self, server: FaultyServer, *, key: str, timeout: float | None = None) -> Any:
-        """Return a ``dspy.LM`` that asks ``server.url`` with ``key``, without cache and retries.
-
-        Args:
-            timeout: seconds to wait for the server, where the engine can be told (``declared.timeout``).
-        """
-        raise NotImplementedError("say how the LM is made")
-
-    @pytest.fixture(autouse=True)
-    def _key(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv(self.key_variable, KEY)
-
-    def make(self, answer: Any) -> Any:
-        return self.make_lm(self.server(answer), key=KEY)
-
-    def with_key(self, state: dict[str, Any]) -> dict[str, Any]:
-        return state if isinstance(state.get("engine"), dict) else {**state, "api_key": KEY}
-
-    def server(self, answer: Any = TEXT, **options: Any) -> FaultyServer:
-        """Return a server that is closed when the test is over, after the LMs."""
-        return self._stack.enter_context(FaultyServer(answer, **options))
-
-    def asking(self, server: FaultyServer, *, timeout: float | None = None) -> Any:
-        """Return an LM that asks ``server`` and is closed when the test is over."""
-        lm = self.make_lm(server, key=KEY, timeout=timeout)
-        self._stack.callback(close, lm)
-        return lm
 
     # What comes with a status.
 
@@ -65,7 +44,7 @@ class ProviderConformance(EngineConformance):
         server = self.server(faults=case.fault)
         lm = self.asking(server)
         for error in (self._failure(lm), self._async_failure(lm)):
-            _check(error, case)
+            check_raised(error, case)
         assert server.counts.arrived == 2, "an engine makes one attempt"
 
     @pytest.mark.parametrize("case", REFUSALS, ids=names(REFUSALS))
@@ -83,7 +62,7 @@ class ProviderConformance(EngineConformance):
         server = self.server(faults=case.fault)
         lm = self.asking(server)
         for error in (self._failure(lm), self._async_failure(lm)):
-            _check(error, case)
+            check_raised(error, case)
         assert server.counts.arrived == 2, "an engine makes one attempt"
 
     @pytest.mark.parametrize("case", BROKEN, ids=names(BROKEN))
@@ -118,14 +97,14 @@ class ProviderConformance(EngineConformance):
         server = self.server(faults=Fault.hang(after))
         lm = self.asking(server, timeout=0.3)
         for error in (self._failure(lm), self._async_failure(lm)):
-            assert isinstance(error, _dspy("LMTimeoutError"))
+            assert isinstance(error, dspy_error("LMTimeoutError"))
         assert server.idle(), "what is no longer waited for is closed"
 
     def test_a_server_that_is_not_there_is_named(self) -> None:
         with FaultyServer() as server:
             lm = self.asking(server)
         for error in (self._failure(lm), self._async_failure(lm)):
-            assert isinstance(error, _dspy("LMTransportError"))
+            assert isinstance(error, dspy_error("LMTransportError"))
 
     def test_a_slow_answer_is_read_to_its_end(self) -> None:
         lm = self.asking(self.server(faults=Fault.drip()))
@@ -149,13 +128,13 @@ class ProviderConformance(EngineConformance):
     @pytest.mark.parametrize("what", ["content", "null"])
     def test_an_answer_that_says_nothing_is_no_crash(self, what: Any) -> None:
         lm = self.asking(self.server(faults=Fault.empty(what)))
-        response, error = _either(lambda: lm(request=ask(lm)))
-        assert type(error) is not _dspy("LMUnexpectedError")
+        response, error = either(lambda: lm(request=ask(lm)))
+        assert type(error) is not dspy_error("LMUnexpectedError")
         assert error is not None or not response.text
 
     def test_a_refusal_of_the_model_is_kept_apart_from_text(self) -> None:
         lm = self.asking(self.server(faults=Fault.refusal("I cannot help with that.")))
-        response, error = _either(lambda: lm(request=ask(lm)))
+        response, error = either(lambda: lm(request=ask(lm)))
         assert error is None or "I cannot help with that." in str(error)
         parts = (response or error.partial).message.parts
         assert [part.text for part in parts if part.type == "refusal"] == ["I cannot help with that."]
@@ -173,7 +152,7 @@ class ProviderConformance(EngineConformance):
         lm = self.asking(self.server({"label": "card"}, faults=Fault.schema_ignored("It is about the card.")))
         schema = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
         asked = ask(lm, response_format={"type": "json_schema", "name": "found", "schema": schema})
-        response, error = _either(lambda: lm(request=asked))
+        response, error = either(lambda: lm(request=asked))
         kept = response.text if error is None else f"{getattr(getattr(error, 'partial', None), 'text', '')} {error}"
         assert "It is about the card." in kept
 
@@ -300,7 +279,7 @@ class ProviderConformance(EngineConformance):
         other = self.server()
         server = self.server(faults=Fault.redirect(f"{other.url}/chat/completions"))
         lm = self.asking(server)
-        with contextlib.suppress(_dspy("LMError")):
+        with contextlib.suppress(dspy_error("LMError")):
             lm(request=ask(lm))
         assert server.requests[0].key == KEY
         assert [request.key for request in other.requests if request.key] == []
@@ -349,7 +328,7 @@ class ProviderConformance(EngineConformance):
                 try:
                     call()
                 except dspy.LMError as error:
-                    shown += _all_of(error)
+                    shown += all_of(error)
         assert bool(shown) == (fault is not None)
         assert records
         shown += [repr(record) for record in records]
@@ -357,76 +336,3 @@ class ProviderConformance(EngineConformance):
         shown += [repr(lm.history), repr(lm)]
         for text in shown:
             assert KEY not in text
-
-    # How a failure is had.
-
-    def _failure(self, lm: Any) -> Any:
-        with pytest.raises(_dspy("LMError")) as caught:
-            lm(request=ask(lm))
-        return caught.value
-
-    def _async_failure(self, lm: Any) -> Any:
-        with pytest.raises(_dspy("LMError")) as caught:
-            self.run(lm, lambda: lm.acall(request=ask(lm)))
-        return caught.value
-
-    def _broken(self, lm: Any) -> tuple[Any, list[str]]:
-        """Return the error that ends a stream, and the pieces that came before it."""
-        pieces: list[str] = []
-
-        def collect() -> None:
-            for event in stream(lm, ask(lm)):
-                pieces.append(text_of([event]))
-
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - its class is what the tests check
-            collect()
-        return caught.value, [piece for piece in pieces if piece]
-
-    def _async_broken(self, lm: Any) -> tuple[Any, list[str]]:
-        pieces: list[str] = []
-
-        async def collect() -> None:
-            async for event in astream(lm, ask(lm)):
-                pieces.append(text_of([event]))
-
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - its class is what the tests check
-            self.run(lm, collect)
-        return caught.value, [piece for piece in pieces if piece]
-
-
-def _dspy(name: str) -> Any:
-    from dspy.utils import exceptions
-
-    return getattr(exceptions, name)
-
-
-def _either(call: Callable[[], Any]) -> tuple[Any, Any]:
-    """Return what a call gives, or the error of an LM that it raises."""
-    try:
-        return call(), None
-    except _dspy("LMError") as error:
-        return None, error
-
-
-def _check(error: Any, case: Case) -> None:
-    """Check what ``dspy.LM`` raised, and the engine's error behind it."""
-    assert isinstance(error, _dspy(case.lm))
-    assert type(error) is not _dspy("LMUnexpectedError")
-    check_error(error.__cause__, case)
-    assert error.status == error.__cause__.status
-    assert error.retry_after == error.__cause__.retry_after
-    assert case.words in str(error)
-
-
-def _all_of(error: BaseException) -> Iterator[str]:
-    """Yield all that an error shows: its traceback, its arguments and notes, and those of what caused it."""
-    yield "".join(traceback.format_exception(error))
-    seen: list[BaseException] = []
-    following: list[BaseException | None] = [error]
-    while following:
-        one = following.pop()
-        if one is None or one in seen:
-            continue
-        seen.append(one)
-        yield f"{one!s} {one!r} {one.args!r} {getattr(one, '__notes__', ())!r}"
-        following += [one.__cause__, one.__context__]

@@ -43,6 +43,7 @@ KINDS = {
         ),
         Look("lm", "prompt to a model", "pill", "M2.2 3H11.8V9.4H6.8L4.2 11.8V9.4H2.2Z"),
         Look("retrieve", "retrieval", "drum", "M6.2 2.4A3.8 3.8 0 1 1 6.2 10A3.8 3.8 0 1 1 6.2 2.4M9 9L12.2 12.2"),
+        Look("code", "program in the sandbox", "box", "M4.8 4L1.8 7L4.8 10M9.2 4L12.2 7L9.2 10M7.9 2.6L6.1 11.4"),
         Look(
             "assert",
             "check that must hold",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import anywidget
 import traitlets
 
 from dspex_lab.events import Record
 from dspex_lab.widgets import _static
 from dspex_lab.widgets._graph import plain
 from dspex_lab.widgets._layout import layout
+from dspex_lab.widgets._live import LiveWidget
 from dspex_lab.widgets._state import RUN_STATUSES, STEP_STATUSES, RunState
 from dspex_lab.widgets._valid import valid_graph
 
@@ -23,7 +21,7 @@ __all__ = ["RunWidget"]
 _STATIC = Path(__file__).parent.parent / "static"
 
 
-class RunWidget(anywidget.AnyWidget):
+class RunWidget(LiveWidget):
     """A pipeline's steps, their state, time and tokens while it runs; for a map also rows, rate and time left.
 
     Subscribe it before the run starts: ``unsubscribe = bus.subscribe(widget.observe_run)``. It follows the next run
@@ -35,9 +33,6 @@ class RunWidget(anywidget.AnyWidget):
 
     _esm = _STATIC / "run.js"
     _css = _STATIC / "run.css"
-
-    #: Seconds between two pushes to the browser; the last state is always pushed.
-    INTERVAL = 0.1
 
     graph = traitlets.Dict().tag(sync=True)
     geometry = traitlets.Dict().tag(sync=True)
@@ -59,6 +54,7 @@ class RunWidget(anywidget.AnyWidget):
         account: Callable[[], Mapping[str, Any]] | None = None,
         level: str | None = None,
     ) -> None:
+        # Guarded by the lock, as the plan of the next push is.
         self._state = RunState(
             graph,
             name,
@@ -71,11 +67,6 @@ class RunWidget(anywidget.AnyWidget):
             account=account,
             level=level,
         )
-        self._lock = threading.Lock()  # guards the state and the plan of the next push
-        self._pushing = threading.RLock()  # one push at a time, so that an older state never follows a newer
-        self._dirty = False
-        self._timer: threading.Timer | None = None
-        self._pushed = float("-inf")
         self._cancel_callbacks: tuple[Callable[[], object], ...] = ()
         self._final_callbacks: list[Callable[[], object]] = []
         steps, summary = self._state.snapshot()
@@ -113,34 +104,18 @@ class RunWidget(anywidget.AnyWidget):
                 return
             self._dirty = True
             ended = self._state.final and not was_final
-            if not ended:
-                if self._timer is not None:
-                    return
-                wait = self._pushed + self.INTERVAL - time.monotonic()
-                if wait > 0:
-                    self._timer = threading.Timer(wait, self.flush)
-                    self._timer.daemon = True
-                    self._timer.start()
-                    return
+            if not ended and not self._is_due():
+                return
         self.flush()
         if ended:
             self._tell_final()
 
-    def flush(self) -> None:
-        """Push what has not been pushed yet, now."""
-        with self._pushing:
-            with self._lock:
-                if self._timer is not None:
-                    self._timer.cancel()
-                    self._timer = None
-                if not self._dirty:
-                    return
-                self._dirty = False
-                self._pushed = time.monotonic()
-                steps, summary = self._state.snapshot()
-            with self.hold_sync():
-                self.steps = steps
-                self.summary = summary
+    def _push(self) -> None:
+        with self._lock:
+            steps, summary = self._state.snapshot()
+        with self.hold_sync():
+            self.steps = steps
+            self.summary = summary
 
     def interrupt(self) -> None:
         """Say that nothing more is awaited: a run that has not ended is shown as interrupted."""
@@ -195,14 +170,7 @@ class RunWidget(anywidget.AnyWidget):
         for callback in self._cancel_callbacks:
             callback()
 
-    def close(self) -> None:
-        """Take the widget away from the browser; its state and its pictures remain."""
-        super().close()
-        self.layout.close()
-
-    def to_html(self) -> str:
-        """Return the state as it is now as static HTML: all text escaped, no script, no request."""
-        self.flush()
+    def _picture(self) -> str:
         return _static.run_html(self.graph, self.steps, self.summary)
 
     def to_svg(self) -> str:
@@ -212,15 +180,3 @@ class RunWidget(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return _static.run_text(self.summary)
-
-    def _repr_html_(self) -> str:
-        # For a closed widget: closing takes its mime bundle away.
-        return self.to_html()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        html = self.to_html()
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        data, metadata = bundle
-        return {**data, "text/html": html, "text/plain": _static.run_text(self.summary)}, metadata

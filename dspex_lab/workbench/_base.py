@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from dspex_lab._closing import closed_at_exit, forget
 from dspex_lab._loop import LoopThread
@@ -21,8 +23,11 @@ from dspex_lab.pipelines import Maps, Pipeline, Result, Runner
 from dspex_lab.pools import Pools
 from dspex_lab.resilience import Change, Health
 from dspex_lab.router import Router
+from dspex_lab.security import warm
+from dspex_lab.sessions import Runs, Sessions
 from dspex_lab.store import Store, views
 from dspex_lab.workbench import _health
+from dspex_lab.workbench._defined import Defined
 
 #: Threads are made only when none is idle. Many, because a step may itself run a pipeline and wait for it.
 _MAX_THREADS = 1024
@@ -31,18 +36,57 @@ _MAX_THREADS = 1024
 _PATIENCE = 10.0
 
 
+def _jobs_folder(store: str | Path, lab_id: str) -> Path:
+    """Return a folder beside the store, which is made when it is needed; of a store in memory one that goes with the Lab.
+
+    That lies where everybody may write. So it is made now, for this user alone: a name that is known before could be taken.
+    """
+    if str(store) == ":memory:":
+        return Path(tempfile.mkdtemp(prefix=f"dspex-jobs-{lab_id}-"))
+    return Path(store).absolute().with_suffix(".jobs")
+
+
+def _tidy(folder: Path, *, all_of_it: bool) -> None:
+    """Remove a folder that jobs need no more: one that is empty, or all of it."""
+    if all_of_it:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 class Base:
     """The rooms of a Lab, wired, and who is in them; the doors (:mod:`dspex_lab.workbench`) are classes made on this one."""
 
     def __init__(self, path: str | Path | None = None, config: Config | None = None) -> None:
-        self.config = config or Config.from_environment()
+        self.config = (config or Config()).filled()
         self.id = new_id()
-        self.store = Store(path if path is not None else default_store_path(), lab_id=self.id, memory=self.config.store_memory)
+        #: What is to be closed, last in, first out; each even where another one raises.
+        self._parts = contextlib.ExitStack()
+        try:
+            self._wire(path if path is not None else default_store_path())
+        except BaseException:
+            self._parts.close()  # a setting is wrong; nobody is to hold the file for that
+            raise
+        closed_at_exit(self)
+
+    def _wire(self, path: str | Path) -> None:
+        self.store = Store(path, lab_id=self.id, memory=self.config.store_memory)
+        #: Where jobs have their files; a job's work may write there on any worker.
+        self.jobs_folder = _jobs_folder(self.store.path, self.id)
+        self._parts.callback(_tidy, self.jobs_folder, all_of_it=str(self.store.path) == ":memory:")
+        self._parts.callback(self.store.close)
+        self._executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="dspex-step")
+        self._parts.callback(self._executor.shutdown, wait=False, cancel_futures=True)
+        self._loop = LoopThread()
+        self._parts.callback(self._loop.close)
         self.bus = Bus()
         self.bus.subscribe(self.store.sink if self.config.record_messages else self._keep, live=False)
         self.router = Router()
-        self.pools = Pools(emit=self.bus.emit)
-        self.pipelines: dict[str, Pipeline] = {}
+        self.pools = Pools(self.config.pools, emit=self.bus.emit, writable=[self.jobs_folder])
+        self._parts.callback(self.pools.close)
+        # Who runs code in the sandbox starts it; from then on it is there for the next.
+        self._parts.enter_context(warm())
+        self.pipelines = Defined(self._in_use)
         self.signatures: dict[str, Any] = {}
         self.last_result: Result | None = None
         self.gateway = Gateway(self.bus.emit, self.config.policy)
@@ -58,8 +102,10 @@ class Base:
         )
         self.bus.subscribe(self.lms.observe, live=False)
         self.health = Health(told=self._of_health)
-        self._loop = LoopThread()
-        self._executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="dspex-step")
+        self.sessions = Sessions(self.store, self.pools.get, self.bus.emit, wait=self._loop.run, runs=cast(Runs, self))
+        self._parts.callback(self.sessions.close)
+        self._parts.callback(self.health.close)
+        self.bus.subscribe(self.sessions.observe, live=False)
         self._runner = Runner(
             self.id,
             self.bus,
@@ -72,17 +118,25 @@ class Base:
             self.store,
             self.gateway,
             self.ledger,
+            self.sessions,
         )
         self._maps = Maps(self._runner, self._loop.run, self.store)
         self._idle = threading.Condition()
+        self._space: Any = None
+        self._exposed: list[Any] = []
+        self._jobs: Any = None
+        self._adopting: Any = None
         self._users: dict[int, int] = {}
-        self._closers: list[Callable[[], None]] = []
+        self._closers: list[Callable[[], object]] = []
         self.closed = False
         if self.config.lm is not None:
             self._models.use(self.config.lm)
         _health.watch(self.health, self.gateway, self.store, self.pools)
         self.bus.subscribe(_health.suspicions(self.health), live=False)
-        closed_at_exit(self)
+
+    def _in_use(self, name: str, pipeline: Pipeline) -> Pipeline:
+        """Return what is in use where a pipeline is put under a name."""
+        return pipeline
 
     def _keep(self, record: Record) -> None:
         if isinstance(record, LMCall):
@@ -122,6 +176,10 @@ class Base:
                 del self._users[me]
                 self._idle.notify_all()
 
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call ``callback()`` when this Lab is closed, before its parts are."""
+        self._closers.append(callback)
+
     def _ensure_open(self) -> None:
         if self.closed:
             raise ConfigurationError("This Lab is closed.", key="lab", hint="Make another: dx.lab() or dx.Lab(path).")
@@ -136,15 +194,9 @@ class Base:
             mine = threading.get_ident()
             self._idle.wait_for(lambda: not [t for t in self._users if t != mine], timeout=_PATIENCE)
         forget(self)
-        with contextlib.ExitStack() as stack:
-            # Last in, first out; each is closed even where another one raises.
-            stack.callback(self.store.close)
-            stack.callback(self._executor.shutdown, wait=False, cancel_futures=True)
-            stack.callback(self._loop.close)
-            stack.callback(self.pools.close)
-            stack.callback(self.health.close)
-            for closer in self._closers:
-                stack.callback(closer)
+        for closer in self._closers:
+            self._parts.callback(closer)
+        self._parts.close()
 
     def __enter__(self) -> Self:
         return self

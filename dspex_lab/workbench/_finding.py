@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dspex_lab._options import RunOptions
 from dspex_lab.errors import ConfigurationError, did_you_mean
-from dspex_lab.events import RunOptions
 from dspex_lab.pipelines import Pipeline, as_signature, single
 from dspex_lab.workbench._base import Base
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dspex_lab.workbench._examples import ExampleDoors
 from dspex_lab.workbench._guarding import Guarding
 from dspex_lab.workbench._maps import MapDoors
 from dspex_lab.workbench._models import ModelDoors
@@ -10,7 +11,7 @@ from dspex_lab.workbench._reading import Reading
 from dspex_lab.workbench._runs import RunDoors
 
 
-class Lab(ModelDoors, RunDoors, MapDoors, Guarding, PlainCalls, Reading):
+class Lab(ModelDoors, RunDoors, MapDoors, Guarding, PlainCalls, Reading, ExampleDoors):
     """A workbench: a store, worker pools, a router, a model, and the pipelines and signatures made in it.
 
     Args:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from dspex_lab._options import RunOptions
 from dspex_lab.errors import ConfigurationError
-from dspex_lab.events import RunOptions
 from dspex_lab.pipelines import MapOptions, MapPlan, MapResult
 from dspex_lab.workbench._finding import Finding
+from dspex_lab.workbench._sessions import InSessions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class MapDoors(Finding):
+class MapDoors(InSessions, Finding):
     """``map``, ``plan_map`` and ``last_map``."""
 
     @overload
@@ -90,7 +91,7 @@ class MapDoors(Finding):
         Raises:
             PipelineError, ConfigurationError, StoreError: what is wrong; nothing was run.
         """
-        chosen = options or RunOptions()
+        chosen = self._in_session(options)
         if chosen.checkpoint is not None:
             raise ConfigurationError(
                 "A map needs no checkpoint: each row is recorded as it ends.",

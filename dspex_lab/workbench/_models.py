@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dspex_lab.lms import CACHE, make_lm
+from dspex_lab.pools import current_task
 from dspex_lab.workbench._base import Base
 
 
@@ -21,13 +22,16 @@ class ModelDoors(Base):
                 ``dspy.configure`` set.
             fallbacks: asked in turn where it fails, one or a list: models, named as ``lm``, and ``"cache"`` for an answer that
                 one of them gave to the same prompt before (the step is ``partial`` then).
-            options: handed to ``dspy.LM`` (``temperature=``, ``api_base=`` …).
+            options: handed to ``dspy.LM`` (``temperature=``, ``api_base=`` …); ``pool="neural"`` has a ``"local/PATH"`` model
+                answer in the workers of that pool.
 
         Raises:
             LMError: there is no such model, or its key is missing. Nothing was called.
         """
         listed = fallbacks if isinstance(fallbacks, list | tuple) else [fallbacks]
         others = [other if other == CACHE else self._models.made(other) for other in listed]
+        if isinstance(options.get("pool"), str) and not current_task().worker:
+            options["pool"] = self.pools.get(options["pool"])
         chosen = self._models.use(lm, **options)
         self.gateway.use_fallbacks(chosen, others)
         return chosen

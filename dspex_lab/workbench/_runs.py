@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dspex_lab.events import RunOptions
+from dspex_lab._options import RunOptions
 from dspex_lab.lms import make_lm
 from dspex_lab.pipelines import (
     AsyncRunStream,
@@ -20,16 +20,13 @@ from dspex_lab.pipelines import (
     drive,
 )
 from dspex_lab.workbench._finding import Finding
+from dspex_lab.workbench._sessions import InSessions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-#: How a run is carried out where nothing is said.
-_PLAIN = RunOptions()
-
-
-class RunDoors(Finding):
+class RunDoors(InSessions, Finding):
     """``run``, ``arun``, ``stream``, ``astream``; what can be told before (``check``) and what is kept (checkpoints)."""
 
     def run(
@@ -45,7 +42,7 @@ class RunDoors(Finding):
         Raises:
             PipelineError: an input is missing, unknown or of the wrong type; nothing was run.
         """
-        chosen = options or _PLAIN
+        chosen = self._in_session(options)
         pipeline, modules = self._resolve(x, chosen)
         given = pipeline.accept({**(inputs or {}), **fields})
         try:
@@ -68,7 +65,7 @@ class RunDoors(Finding):
         self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
     ) -> Result:
         """Run ``x`` as :meth:`run` does, on the caller's event loop and without blocking it; cancelling it cancels the run."""
-        chosen = options or _PLAIN
+        chosen = self._in_session(options)
         pipeline, modules = self._resolve(x, chosen)
         given = pipeline.accept({**(inputs or {}), **fields})
         me = self._enter()
@@ -88,7 +85,7 @@ class RunDoors(Finding):
         Raises:
             PipelineError: an input is missing, unknown or of the wrong type; nothing was run.
         """
-        return RunStream(*self._streamed(x, {**(inputs or {}), **fields}, options or _PLAIN), self._loop)
+        return RunStream(*self._streamed(x, {**(inputs or {}), **fields}, self._in_session(options)), self._loop)
 
     def astream(
         self, x: Any, inputs: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None, **fields: Any
@@ -98,7 +95,7 @@ class RunDoors(Finding):
         Raises:
             PipelineError: an input is missing, unknown or of the wrong type; nothing was run.
         """
-        pipeline, work = self._streamed(x, {**(inputs or {}), **fields}, options or _PLAIN)
+        pipeline, work = self._streamed(x, {**(inputs or {}), **fields}, self._in_session(options))
 
         async def here(hub: Hub) -> Result:
             me = self._enter()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dspex_lab.lms import DirectCalls, LMJudge
+from dspex_lab.lms import DirectCalls, LMJudge, use_pools
 from dspex_lab.native import use_transport
 from dspex_lab.native.metrics import wire
 from dspex_lab.pipelines import current_runner
+from dspex_lab.pools import Placement, current_task
 from dspex_lab.workbench._kernel import lab
 
 
@@ -19,6 +20,12 @@ def _embedder(model: str | Path) -> Any:
     return sentence_embedder(model)
 
 
+def _pool(name: str) -> Any:
+    """Return a pool of the kernel's Lab for models that run on one, None in a worker, where they run in place."""
+    return None if current_task().worker else lab().pools.get(name)
+
+
+use_pools(_pool, lambda worker: Placement(worker=worker))
 wire(judge=LMJudge(), embedder=_embedder)
 use_transport(DirectCalls())
 current_runner.append(lab)

@@ -21,3 +21,9 @@ export function set(node, name, value) {
 export function text(node, value) {
   if (node.textContent !== value) node.textContent = value;
 }
+
+/** Set the text if it differs, and hide the node as long as there is none. */
+export function say(node, value) {
+  node.toggleAttribute("hidden", !value);
+  text(node, value);
+}

@@ -1,8 +1,9 @@
 // The run widget: a pipeline's steps while they run. An anywidget; Python's half is dspex_lab/widgets/_run.py.
 import { makeDetails } from "./details.js";
-import { html, set, svg, text } from "./dom.js";
+import { html, say, set, svg, text } from "./dom.js";
 import { makeGraph } from "./graph.js";
 import { seconds } from "./format.js";
+import { gathered, listen } from "./live.js";
 import { budgetText, costText, errorText, ICONS, notesText, rowsText, shares, tokensText, WORDS } from "./text.js";
 
 const TICK = 200; // ms between two steps of the clock
@@ -138,8 +139,7 @@ function render({ model, el }) {
     picture.select(name, panel);
     const place = places.get(name) ?? null;
     details.update(place, place && picture.nodes.get(name), steps[name] ?? null, isMap);
-    error.toggleAttribute("hidden", !errorText(summary));
-    text(error, errorText(summary));
+    say(error, errorText(summary));
     clock(summary.status === "running");
   }
 
@@ -151,24 +151,18 @@ function render({ model, el }) {
     }
   }
 
-  let asked = false;
+  const drawSoon = gathered(draw);
   function changed() {
     taken = performance.now();
-    if (asked) return; // one drawing for all traits that change together
-    asked = true;
-    queueMicrotask(() => {
-      asked = false;
-      draw();
-    });
+    drawSoon();
   }
 
-  const events = ["change:steps", "change:summary", "change:cancelling"];
-  for (const event of events) model.on(event, changed);
+  const end = listen(model, { "change:steps": changed, "change:summary": changed, "change:cancelling": changed });
   draw();
   el.append(root);
   return () => {
     clock(false);
-    for (const event of events) model.off(event, changed);
+    end();
   };
 }
 
