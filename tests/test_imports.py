@@ -14,8 +14,8 @@ import dspex_lab
 HEAVY = ("dspy", "panel", "altair", "torch", "distributed", "pandas", "duckdb", "pyarrow", "litellm", "anywidget", "ipywidgets")
 
 
-def loaded_after(code: str) -> set[str]:
-    probe = f"import sys\n{code}\nprint(' '.join(m for m in {HEAVY!r} if m in sys.modules))"
+def loaded_after(code: str, modules: tuple[str, ...] = HEAVY) -> set[str]:
+    probe = f"import sys\n{code}\nprint(' '.join(m for m in {modules!r} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
@@ -30,7 +30,8 @@ def test_loading_the_extension_loads_nothing_heavy() -> None:
         "before = set(sys.modules)\n"
         "s = S.instance(); s.run_line_magic('load_ext', 'dspex_lab')"
     )
-    assert loaded_after(code) == set()
+    rooms = ("numpy", "dspex_lab.jobs", "dspex_lab.lms", "dspex_lab.pipelines", "dspex_lab.workbench")
+    assert loaded_after(code, HEAVY + rooms) == set()
 
 
 def test_rooms_that_use_heavy_packages_can_be_imported_without_them() -> None:
@@ -41,6 +42,10 @@ def test_rooms_that_use_heavy_packages_can_be_imported_without_them() -> None:
         "store",
         "pipelines",
         "router",
+        "security",
+        "sessions",
+        "variables",
+        "jobs",
         "workbench",
         "widgets",
         "dashboards",

@@ -11,7 +11,7 @@ import dspex_lab
 
 PACKAGE = Path(dspex_lab.__file__).parent
 FLOORS = {
-    0: {"errors", "events", "config", "_closing", "_lazy", "_loop", "_shipped", "_version", "_views"},
+    0: {"errors", "events", "config", "_closing", "_lazy", "_loop", "_options", "_settings", "_shipped", "_version", "_views"},
     1: {"signatures", "native", "resilience", "security"},
     2: {"lms", "pools", "variables", "store"},
     3: {"pipelines", "jobs", "sessions"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -43,9 +42,6 @@ def jupyterlab(tmp_path: Path) -> Iterator[str]:
     ):
         (settings / name).parent.mkdir(parents=True, exist_ok=True)
         (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folders = {f"JUPYTER_{k}_DIR": str(tmp_path / k) for k in ("CONFIG", "DATA", "RUNTIME")}
     environment = {
         **os.environ,
@@ -54,7 +50,7 @@ def jupyterlab(tmp_path: Path) -> Iterator[str]:
         "IPYTHONDIR": str(tmp_path / "ipython"),
     }
     environment["JUPYTERLAB_WORKSPACES_DIR"] = str(tmp_path / "workspaces")
-    flags = f"--no-browser --allow-root --ip=127.0.0.1 --port={port} --ServerApp.root_dir={tmp_path} --IdentityProvider.token="
+    flags = f"--no-browser --allow-root --ip=127.0.0.1 --port=0 --ServerApp.root_dir={tmp_path} --IdentityProvider.token="
     flags += " --ServerApp.disable_check_xsrf=True --LabApp.expose_app_in_browser=True"
     server = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *flags.split()],
@@ -62,21 +58,22 @@ def jupyterlab(tmp_path: Path) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    address = f"http://127.0.0.1:{port}"
+    told = tmp_path / "RUNTIME" / f"jpserver-{server.pid}.json"  # the port that it has found
 
-    def up() -> bool:
+    def up() -> str | None:
         assert server.poll() is None, "JupyterLab did not start"
         try:
-            return bool(urllib.request.urlopen(f"{address}/api", timeout=5).status == 200)  # noqa: S310 - our own address
-        except OSError:
-            return False
+            address = json.loads(told.read_text())["url"].rstrip("/")
+            urllib.request.urlopen(f"{address}/api", timeout=5).close()  # noqa: S310 - our own address
+        except (OSError, ValueError):
+            return None  # the file is not there yet, or not whole
+        return str(address)
 
     try:
-        wait(up)
-        yield address
+        yield wait(up)
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 def test_the_tour_runs_in_jupyterlab_and_asks_nobody_outside(

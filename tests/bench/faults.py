@@ -20,7 +20,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"  # no look at the net for pr
 import dspy
 
 from dspex_lab.testing import Fault, FaultyServer
-from dspex_lab.testing._engine_conformance import ask, close, stream, text_of
+from dspex_lab.testing._any_lm import ask, close, stream, text_of
 
 KEY = "sk-zQ8vKx2LrT5nWb7YhC3mJd9PfGs4Ea"
 TEXT = "one two three four"

@@ -55,8 +55,11 @@ class Fixed(asyncio.Protocol):
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self.buffer) < end + 4 + length:
                 return
-            self.buffer = self.buffer[end + 4 + length :]
-            self.transport.write(self.answer)
+            body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
+            self.transport.write(self.answer_to(body))
+
+    def answer_to(self, body: bytes) -> bytes:
+        return self.answer
 
 
 async def serve() -> None:
@@ -71,28 +74,44 @@ def request() -> Any:
     return Request(model="gpt-test", messages=(Message.user(QUESTION),), config=Config(temperature=0.0))
 
 
+#: DSPy's models ask each time, once.
+PLAIN: dict[str, Any] = {"cache": False, "num_retries": 0}
 BODY = {"model": "gpt-test", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0.0}
 
 
-def sync_calls(base: str) -> dict[str, Call]:
+def for_lm15(base: str) -> tuple[Any, Any]:
+    """Return the request as lm15 sends it on, and where to."""
+    from dspy.lm15 import RouterConfig
+
+    asked = request()
+    routed = type(asked)(model="openai-chat:gpt-test", messages=asked.messages, config=asked.config)
+    return routed, RouterConfig(api_keys={"openai-chat": "k"}, base_urls={"openai-chat": base})
+
+
+def models(base: str) -> tuple[Any, Any, Any]:
+    """Return DSPy's models, by lm15 and by LiteLLM, and LiteLLM's router."""
     import dspy
+    import litellm
+
+    native, lite = (
+        dspy.LM("openai/gpt-test", api_base=base, api_key="k", engine=engine, **PLAIN) for engine in ("lm15", "litellm")
+    )
+    deployment = {"model_name": "m", "litellm_params": {"model": "openai/gpt-test", "api_base": base, "api_key": "k"}}
+    return native, lite, litellm.Router(model_list=[deployment], num_retries=0)
+
+
+def sync_calls(base: str) -> dict[str, Call]:
     import httpx
     import litellm
     import openai
     from dspy.clients.engines.lm15_engine import LM15Engine
-    from dspy.lm15 import RouterConfig
 
-    asked = request()
-    lm15 = LM15Engine(RouterConfig(api_keys={"openai-chat": "k"}, base_urls={"openai-chat": base}))
-    routed = type(asked)(model="openai-chat:gpt-test", messages=asked.messages, config=asked.config)
-    client = httpx.Client()
+    routed, where = for_lm15(base)
+    lm15, client = LM15Engine(where), httpx.Client()
     oai = openai.OpenAI(api_key="k", base_url=base, max_retries=0)
-    router = litellm.Router(model_list=[_deployment(base)], num_retries=0)
-    options: dict[str, Any] = {"cache": False, "num_retries": 0}
-    native = dspy.LM("openai/gpt-test", api_base=base, api_key="k", engine="lm15", **options)
-    lite = dspy.LM("openai/gpt-test", api_base=base, api_key="k", engine="litellm", **options)
+    native, lite, router = models(base)
     return {
-        **ours(base, options, asked),
+        **ours(base),
         "lm15 engine": lambda: lm15.complete(routed),
         "raw httpx": lambda: client.post(f"{base}/chat/completions", json=BODY).json(),
         "openai client": lambda: oai.chat.completions.create(**BODY),
@@ -103,39 +122,32 @@ def sync_calls(base: str) -> dict[str, Call]:
     }
 
 
-def ours(base: str, options: dict[str, Any], asked: Any) -> dict[str, Call]:
-    engine, lm = HttpEngine(base, api_key="k"), http_lm("gpt-test", api_base=base, api_key="k", **options)
+def ours(base: str) -> dict[str, Call]:
+    engine, lm, asked = HttpEngine(base, api_key="k"), http_lm("gpt-test", api_base=base, api_key="k", **PLAIN), request()
     return {"HttpEngine": lambda: engine.complete(asked), "dspy.LM, HttpEngine": lambda: lm(QUESTION)}
 
 
-def aours(base: str, options: dict[str, Any], asked: Any) -> dict[str, Call]:
-    engine, lm = AsyncHttpEngine(base, api_key="k"), http_lm("gpt-test", api_base=base, api_key="k", **options)
+def aours(base: str) -> dict[str, Call]:
+    engine, lm, asked = AsyncHttpEngine(base, api_key="k"), http_lm("gpt-test", api_base=base, api_key="k", **PLAIN), request()
     return {"HttpEngine": lambda: engine.complete(asked), "dspy.LM, HttpEngine": lambda: lm.acall(QUESTION)}
 
 
 def async_calls(base: str) -> dict[str, Call]:
-    import dspy
     import httpx
     import litellm
     import openai
     from dspy.clients.engines.lm15_engine import AsyncLM15Engine
-    from dspy.lm15 import RouterConfig
 
-    asked = request()
-    lm15 = AsyncLM15Engine(RouterConfig(api_keys={"openai-chat": "k"}, base_urls={"openai-chat": base}))
-    routed = type(asked)(model="openai-chat:gpt-test", messages=asked.messages, config=asked.config)
-    client = httpx.AsyncClient()
+    routed, where = for_lm15(base)
+    lm15, client = AsyncLM15Engine(where), httpx.AsyncClient()
     oai = openai.AsyncOpenAI(api_key="k", base_url=base, max_retries=0)
-    router = litellm.Router(model_list=[_deployment(base)], num_retries=0)
-    options: dict[str, Any] = {"cache": False, "num_retries": 0}
-    native = dspy.LM("openai/gpt-test", api_base=base, api_key="k", engine="lm15", **options)
-    lite = dspy.LM("openai/gpt-test", api_base=base, api_key="k", engine="litellm", **options)
+    native, lite, router = models(base)
 
     async def raw() -> Any:
         return (await client.post(f"{base}/chat/completions", json=BODY)).json()
 
     return {
-        **aours(base, options, asked),
+        **aours(base),
         "lm15 engine": lambda: lm15.complete(routed),
         "raw httpx": raw,
         "openai client": lambda: oai.chat.completions.create(**BODY),
@@ -146,10 +158,6 @@ def async_calls(base: str) -> dict[str, Call]:
         "dspy.LM, lm15": lambda: native.acall(QUESTION),
         "dspy.LM, litellm": lambda: lite.acall(QUESTION),
     }
-
-
-def _deployment(base: str) -> dict[str, Any]:
-    return {"model_name": "m", "litellm_params": {"model": "openai/gpt-test", "api_base": base, "api_key": "k"}}
 
 
 def one_by_one(call: Call, calls: int) -> None:

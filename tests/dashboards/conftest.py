@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guarded import GuardedLab
 
 from dspex_lab.events import Event, LMCall, RunRecord, Span, new_id
 from dspex_lab.store import Store
@@ -66,6 +67,15 @@ def lab() -> Iterator[Lab]:
         yield Lab("tickets.ipynb", store)
 
 
+@pytest.fixture
+def guarded() -> Iterator[GuardedLab]:
+    """A Lab with an empty store in memory, whose models are guarded."""
+    with Store(":memory:") as store:
+        made = GuardedLab(store)
+        yield made
+        made.health.close()
+
+
 def _threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("dspex-dashboard")}
 
@@ -83,7 +93,7 @@ def eventually() -> Callable[[Callable[[], Any]], Any]:
     """Wait for what another thread does, and fail after a time in which it must have happened."""
 
     def wait(probe: Callable[[], Any]) -> Any:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not (found := probe()):
             assert time.monotonic() < until, "it did not happen"
             threading.Event().wait(0.005)

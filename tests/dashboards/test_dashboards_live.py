@@ -80,3 +80,17 @@ def test_it_may_be_stopped_by_its_own_act_and_started_again() -> None:
         assert acts.get(timeout=60)
         ticker.stop()
         assert not ticker.alive
+
+
+def test_a_beat_that_is_asked_for_while_it_sleeps_begins(eventually) -> None:
+    calls: list[bool] = []
+    ticker = Ticker(calls.append, 0.01)
+    ticker.start()
+    try:
+        ticker.wake()
+        eventually(lambda: calls == [True])
+        eventually(lambda: len(ticker._signal._waiters) == 1)  # type: ignore[attr-defined]  # it sleeps until something changes
+        ticker.beating = True
+        eventually(lambda: calls[1:3] == [False, False])
+    finally:
+        ticker.stop()

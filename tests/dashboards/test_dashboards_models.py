@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from urllib.parse import urlsplit
+from functools import partial
 
 import pandas as pd
-import pytest
-from bokeh.document import Document
+from browser_helpers import Seen
 from guarded import EVIL, KEY, GuardedLab, changed
-from test_dashboards_browser import ALL_OF, ALL_TEXT
+from page_helpers import draws_each, followed, opened_at, there_and_back
 
 from dspex_lab import dashboards
 from dspex_lab.dashboards import _model_charts
-from dspex_lab.dashboards._models import MEASURES, measured
-from dspex_lab.dashboards._pages import MODELS, RUNS
+from dspex_lab.dashboards._base import MODELS
+from dspex_lab.dashboards._models import MEASURES
+from dspex_lab.dashboards._over_time import measured
 from dspex_lab.dashboards._snapshot import Filters, take
-from dspex_lab.store import Store, views
+from dspex_lab.store import views
 
-
-@pytest.fixture
-def guarded() -> Iterator[GuardedLab]:
-    with Store(":memory:") as store:
-        made = GuardedLab(store)
-        yield made
-        made.health.close()
-
-
-def opened(lab: Any) -> Any:
-    page = dashboards.build(lab)
-    page.pages.view.value = MODELS
-    return page
+opened = partial(opened_at, MODELS)
 
 
 def test_an_empty_store_is_said_to_be_empty(lab) -> None:
@@ -48,15 +34,7 @@ def test_an_empty_store_is_said_to_be_empty(lab) -> None:
 
 
 def test_a_person_goes_from_page_to_page(guarded: GuardedLab) -> None:
-    page = dashboards.build(guarded)
-    assert page.pages.value == RUNS
-    assert (page._of_runs.visible, page._of_models.visible, page.filters.name.visible) == (True, False, True)
-    assert page.models.view.object == "", "what is not looked at is not asked for"
-    page.pages.view.value = MODELS
-    assert (page._of_runs.visible, page._of_models.visible, page.filters.name.visible) == (False, True, False)
-    assert page.filters.window.visible
-    page.pages.view.value = RUNS
-    assert (page._of_runs.visible, page._of_models.visible, page.filters.name.visible) == (True, False, True)
+    there_and_back(MODELS, guarded, "models")
 
 
 def test_models_have_a_row_each(guarded: GuardedLab) -> None:
@@ -77,12 +55,7 @@ def test_each_measure_has_a_chart_over_time(guarded: GuardedLab) -> None:
     guarded.call("acme/one", attempts=3, first_token=0.1, started=time.time() - 100)
     guarded.call("acme/two")
     page = opened(guarded)
-    for name in MEASURES:
-        page.over_time.measure.value = name
-        chart = page.over_time.charts[name]
-        assert chart.view.visible
-        assert sum(c.view.visible for c in page.over_time.charts.values()) == 1
-        assert chart.chart is not None, name
+    draws_each(page.over_time, MEASURES)
     rows = page.over_time.charts["latency, median"].chart["data"]["values"]
     assert {(row["model"], row["value"], row["label"]) for row in rows} == {
         ("acme/one", 0.5, "500 ms"),
@@ -149,23 +122,17 @@ def test_now_shows_circuits_load_and_budget_and_goes_on_without_a_commit(guarded
 
 
 def test_it_follows_the_store_and_the_lab_while_it_is_shown(guarded: GuardedLab, eventually) -> None:
-    page = dashboards.build(guarded, refresh=0.02)
-    page.pages.view.value = MODELS
-    root = page.get_root(Document())
-    try:
+    with followed(MODELS, guarded) as page:
         guarded.call("acme/late")
         eventually(lambda: "acme/late" in page.models.view.object)
         guarded.ledger.budget = "7 calls"  # no record says so
         eventually(lambda: "of 7 calls" in page.now.view.object)
-    finally:
-        page._cleanup(root)
-        page.stop()
 
 
 def test_a_snapshot_asks_for_models_only_where_they_are_shown(guarded: GuardedLab) -> None:
     assert take(guarded, Filters()).models is None
     assert take(guarded, Filters()).standing is None
-    found = take(guarded, Filters(), models=True)
+    found = take(guarded, Filters(), page=MODELS)
     assert found.models is not None
     assert found.standing is not None
     assert found.standing.changes is None
@@ -174,8 +141,8 @@ def test_a_snapshot_asks_for_models_only_where_they_are_shown(guarded: GuardedLa
 def test_what_has_no_value_is_not_drawn(guarded: GuardedLab) -> None:
     guarded.call("acme/one", cost=None)
     frame = views.models_over_time(guarded.store)
-    assert measured(frame, MEASURES["cost"]).empty
-    assert list(measured(frame, MEASURES["calls"])["value"]) == [1.0]
+    assert measured(frame, MEASURES["cost"], "model").empty
+    assert list(measured(frame, MEASURES["calls"], "model")["value"]) == [1.0]
 
 
 def test_the_window_is_that_of_the_filter(guarded: GuardedLab) -> None:
@@ -186,45 +153,17 @@ def test_the_window_is_that_of_the_filter(guarded: GuardedLab) -> None:
     assert "old/one" not in page.models.view.object
 
 
-def steady(look: Callable[[], bool]) -> Callable[[], bool]:
-    """Return ``look``, where an element that the page has replaced meanwhile counts as not there yet."""
-    from selenium.common.exceptions import StaleElementReferenceException
-
-    def looked() -> bool:
-        try:
-            return look()
-        except StaleElementReferenceException:
-            return False
-
-    return looked
-
-
 def test_a_person_sees_it_in_a_browser_and_nobody_else_is_asked(guarded, browser, asked, eventually) -> None:
     guarded.ledger.budget = "$2"
     guarded.fail(f"evil/{EVIL}", EVIL)
     guarded.call(f"evil/{EVIL}", error=EVIL)
     with dashboards.serve(guarded, refresh=0.1) as served:
-        browser.get(served.url)
-
-        def pressed() -> bool:
-            buttons = [b for b in browser.execute_script(ALL_OF, "button.bk-btn") if "Models" in b.text]
-            if buttons:
-                buttons[0].click()
-            return bool(buttons)
-
-        def charts() -> bool:
-            return len([c for c in browser.execute_script(ALL_OF, "canvas.marks, svg.marks") if c.size["width"] > 300]) == 2
-
-        eventually(steady(pressed))
-        eventually(lambda: "Models in this window" in browser.execute_script(ALL_TEXT))
-        eventually(steady(charts))
-        text = browser.execute_script(ALL_TEXT)
+        page = Seen(served.url, browser, asked, eventually)
+        page.press("button.bk-btn", "Models")
+        page.reads("Models in this window")
+        page.draws(2)
         for part in ("Now", "Budget of this Lab", "Models over time: calls", "Circuits and degradation over time", EVIL):
-            assert part in text, part
+            assert part in page.text, part
         guarded.gateway.degradation.pin("no_hedging")
-        eventually(lambda: "left out: hedging" in browser.execute_script(ALL_TEXT))
-        assert not browser.execute_script(ALL_OF, "img[src=x]")
-        assert browser.title == "tickets.ipynb · dspex_lab"
-        assert {urlsplit(url).netloc for url in asked(browser)} == {f"127.0.0.1:{served.port}"}
-        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-        browser.get("about:blank")
+        page.reads("left out: hedging")
+        page.leave()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 from guarded import EVIL, KEY, GuardedLab
@@ -15,15 +14,6 @@ from dspex_lab.dashboards._sheet import LONGEST, Bar, Sheet, Table, words
 from dspex_lab.dashboards._standing import policy_line
 from dspex_lab.lms.budget import Estimate
 from dspex_lab.resilience import BreakerSettings, BulkheadSettings, Finding, Hedge, Policy, Retry
-from dspex_lab.store import Store
-
-
-@pytest.fixture
-def guarded() -> Iterator[GuardedLab]:
-    with Store(":memory:") as store:
-        made = GuardedLab(store)
-        yield made
-        made.health.close()
 
 
 def test_without_a_call_it_says_so(guarded: GuardedLab) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -25,16 +26,18 @@ def test_ids_are_unique_across_threads_and_sorted_in_one() -> None:
 
 
 def test_a_forked_child_makes_ids_of_its_own() -> None:
-    new_id()
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(write, new_id().encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(read, 64).decode()[:16] != new_id()[:16]
-    os.close(read)
-    os.close(write)
+    code = """
+import os
+from dspex_lab.events import new_id
+new_id()
+read, write = os.pipe()
+if os.fork() == 0:
+    os.write(write, new_id().encode())
+    os._exit(0)
+assert os.wait()[1] == 0
+assert os.read(read, 64).decode()[:16] != new_id()[:16]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)  # no thread of another test holds a lock there
 
 
 def test_every_observer_is_told_and_one_that_raises_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 import threading
@@ -53,3 +54,23 @@ def test_a_wait_never_ends_before_its_time(loop: LoopThread) -> None:
         return out
 
     assert min(loop.run(waits())) >= -1e-6
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signal to a thread")
+def test_an_interrupt_that_does_not_end_the_wait_is_seen_all_the_same(loop: LoopThread) -> None:
+    rescued = threading.Event()
+
+    def rescue() -> None:
+        rescued.set()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    async def waits() -> None:
+        signal.raise_signal(signal.SIGINT)  # it reaches this thread, and wakes nobody
+        await asyncio.Event().wait()
+
+    watch = threading.Timer(60, rescue)
+    watch.start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(waits())
+    watch.cancel()
+    assert not rescued.is_set()

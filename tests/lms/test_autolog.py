@@ -3,80 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import datetime as dt
-import enum
 import inspect
-import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import dspy
 import pytest
+from autolog_helpers import ANSWER, Log, Two, only
 
-dspy = pytest.importorskip("dspy")
+from dspex_lab.events import EVENT_NAMES, Event, Span
+from dspex_lab.testing import scripted_lm
 
-from dspy.clients.base_lm import BaseLM  # noqa: E402
-from dspy.evaluate.evaluate import Evaluate  # noqa: E402
-from dspy.primitives.module import Module  # noqa: E402
-
-import dspex_lab as dx  # noqa: E402
-from dspex_lab.events import EVENT_NAMES, Event, LMCall, RunRecord, Span  # noqa: E402
-from dspex_lab.lms import install  # noqa: E402
-from dspex_lab.lms.plain import _autolog as module  # noqa: E402
-from dspex_lab.lms.plain._autolog import autolog, is_autologging  # noqa: E402
-from dspex_lab.lms.plain._values import as_json, inputs_of, outputs_of  # noqa: E402
-from dspex_lab.testing import scripted_lm  # noqa: E402
-
-ANSWER = {"answer": "yes", "reasoning": "so"}
-
-
-class Log(list[Any]):
-    """What was told, by kind; thread-safe as lists are."""
-
-    def of(self, kind: type) -> list[Any]:
-        return [record for record in self if type(record) is kind]
-
-    @property
-    def runs(self) -> list[RunRecord]:
-        return self.of(RunRecord)
-
-    @property
-    def calls(self) -> list[LMCall]:
-        return self.of(LMCall)
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    told = Log()
-    off = autolog(told.append, owner="test")
-    with dspy.context(lm=scripted_lm(ANSWER)):
-        yield told
-    off()
-
-
-class Two(dspy.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = dspy.Predict("question -> answer")
-        self.second = dspy.ChainOfThought("question -> answer")
-
-    def forward(self, question: str) -> Any:
-        self.first(question=question)
-        return self.second(question=question)
-
-    async def aforward(self, question: str) -> Any:
-        await self.first.acall(question=question)
-        return await self.second.acall(question=question)
-
-
-def only(log: Log) -> RunRecord:
-    (run,) = log.runs
-    return run
-
-
-# --- modules ------------------------------------------------------------------------------------------------------
+# --- modules --------------------------------------------------------------------------------------------------------
 
 
 def test_a_module_is_a_run_with_what_it_was_given_gave_and_spent(log: Log) -> None:
@@ -193,7 +132,7 @@ def test_inputs_are_taken_down_before_the_program_changes_them(log: Log) -> None
     assert only(log).outputs == {"n": 0}
 
 
-# --- LM calls outside any run -------------------------------------------------------------------------------------
+# --- LM calls outside any run ---------------------------------------------------------------------------------------
 
 
 def test_an_lm_that_is_called_directly_is_recorded_without_a_run(log: Log) -> None:
@@ -211,7 +150,7 @@ def test_an_lm_call_that_fails_is_recorded(log: Log) -> None:
     assert "gone" in log.calls[0].error
 
 
-# --- threads ------------------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------------------------
 
 
 def test_programs_in_dspys_threads_are_runs_of_their_own(log: Log) -> None:
@@ -267,7 +206,7 @@ def test_asyncified_and_streamed_programs_are_runs(log: Log) -> None:
     assert log.runs[1].prompt_tokens
 
 
-# --- evaluation ---------------------------------------------------------------------------------------------------
+# --- evaluation -----------------------------------------------------------------------------------------------------
 
 
 def test_an_evaluation_is_a_run_and_each_example_one_under_it(log: Log) -> None:
@@ -321,7 +260,7 @@ def test_an_evaluation_inside_a_program_belongs_to_it(log: Log) -> None:
     assert {call.run_id for call in log.calls} == {only(log).run_id}
 
 
-# --- programs that give pieces ------------------------------------------------------------------------------------
+# --- programs that give pieces --------------------------------------------------------------------------------------
 
 
 class Pieces(dspy.Module):
@@ -399,283 +338,3 @@ def test_pieces_that_break_off_are_kept(log: Log) -> None:
     asyncio.run(leave())
     assert [run.status for run in log.runs] == ["failed", "failed", "cancelled", "cancelled"]
     assert [run.outputs["pieces"] for run in log.runs] == [6, 6, 1, 1]
-
-
-# --- beside the Lab -----------------------------------------------------------------------------------------------
-
-
-def test_inside_a_run_of_the_lab_nothing_is_recorded_twice() -> None:
-    told = Log()
-
-    def normalise(text: str) -> dict[str, str]:
-        return {"question": dspy.Predict("text -> question")(text=text).question}
-
-    with dx.Lab(":memory:") as lab:
-        lab.bus.subscribe(told.append)
-        off = autolog(lab.bus.emit, owner=lab.id)
-        lab.use(scripted_lm({"question": "q", **ANSWER}))
-        flow = dx.pipeline("flow", normalise=dx.step(normalise), reply=dspy.Predict("question -> answer"))
-        result = lab.run(flow, text="t")
-        off()
-    assert result.status == "complete"
-    assert [run.name for run in told.runs if run.kind == "run"] == ["flow"]
-    assert len(told.calls) == 2
-    assert {call.run_id for call in told.calls} == {result.run_id}
-
-
-def test_a_run_of_the_lab_inside_a_plain_program_is_its_own() -> None:
-    told = Log()
-    with dx.Lab(":memory:") as lab:
-
-        class Outer(dspy.Module):
-            def forward(self) -> Any:
-                dspy.Predict("question -> answer")(question="mine")
-                return dspy.Prediction(answer=lab.predict("question -> answer", question="theirs").outputs["answer"])
-
-        lab.bus.subscribe(told.append)
-        lab.use(scripted_lm(ANSWER))
-        off = autolog(lab.bus.emit, owner=lab.id)
-        with lab.context():
-            Outer()()
-        off()
-    runs = {run.name: run for run in told.runs}
-    assert len(told.calls) == 2
-    assert len([call for call in told.calls if call.run_id == runs["Outer"].run_id]) == 1
-
-
-def test_the_store_keeps_them() -> None:
-    with dx.Lab(":memory:") as lab:
-        off = autolog(lab.bus.emit, owner=lab.id)
-        with dspy.context(lm=scripted_lm(ANSWER)):
-            Two()(question="q")
-            dspy.settings.lm("bare")
-        off()
-        lab.store.flush()
-        rows = lab.sql("SELECT kind, name, status, prompt_tokens FROM runs")
-        assert rows.to_dict("records")[0] | {"prompt_tokens": 0} == {
-            "kind": "run",
-            "name": "Two",
-            "status": "complete",
-            "prompt_tokens": 0,
-        }
-        assert lab.sql("SELECT count(*) AS n FROM lm_calls")["n"][0] == 3
-        assert lab.sql("SELECT count(*) AS n FROM lm_calls WHERE run_id IS NULL")["n"][0] == 1
-
-
-# --- on and off ---------------------------------------------------------------------------------------------------
-
-
-def methods() -> list[Any]:
-    return [Module.__call__, Module.acall, BaseLM.__call__, BaseLM.acall, Evaluate.__call__]
-
-
-def test_off_leaves_nothing_behind() -> None:
-    install()
-    before = methods()
-    told = Log()
-    off = autolog(told.append, owner="a")
-    assert is_autologging("a")
-    assert all(now is not then for now, then in zip(methods(), before, strict=True))
-    assert [m.__name__ for m in methods()] == ["__call__", "acall", "__call__", "acall", "__call__"]
-    off()
-    off()
-    assert not is_autologging("a")
-    assert methods() == before
-    assert module._wrapped == {}
-    with dspy.context(lm=scripted_lm(ANSWER)):
-        Two()(question="q")
-    assert told == []
-
-
-def test_who_switched_it_on_may_switch_it_off_by_name() -> None:
-    before = methods()
-    told = Log()
-    autolog(told.append, owner="a")
-    module.autolog_off("somebody else")
-    assert is_autologging("a")
-    module.autolog_off("a")
-    module.autolog_off("a")
-    assert not is_autologging("a")
-    assert methods() == before
-
-
-def test_two_may_be_told_and_each_is_told_once() -> None:
-    first, second, again = Log(), Log(), Log()
-    before = methods()
-    off_first, off_second = autolog(first.append, owner="a"), autolog(second.append, owner="b")
-    off_again = autolog(again.append, owner="a")  # takes the place of the first
-    with dspy.context(lm=scripted_lm(ANSWER)):
-        Two()(question="q")
-        off_first()
-        off_again()
-        Two()(question="q")
-    off_second()
-    assert (len(first.runs), len(again.runs), len(second.runs)) == (0, 1, 2)
-    assert len(second.calls) == 4
-    assert methods() == before
-
-
-def test_somebody_elses_wrapping_on_top_stays_and_ours_lies_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Module.__call__
-    told = Log()
-    off = autolog(told.append, owner="a")
-    ours = Module.__call__
-    seen: list[str] = []
-
-    def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.append(type(self).__name__)
-        return ours(self, *args, **kwargs)
-
-    Module.__call__ = theirs
-    try:
-        off()
-        assert Module.__call__ is theirs
-        with dspy.context(lm=scripted_lm(ANSWER)):
-            dspy.Predict("question -> answer")(question="q")
-            assert told == []
-            off = autolog(told.append, owner="a")  # ours is there still, and is not put there again
-            dspy.Predict("question -> answer")(question="q")
-        assert len(told.runs) == 1
-        assert seen == ["Predict", "Predict"]
-    finally:
-        Module.__call__ = ours
-        off()
-    assert Module.__call__ is before
-
-
-def test_a_block_can_be_left_out(log: Log) -> None:
-    with dspy.context(dspex_autolog=False):
-        Two()(question="q")
-        dspy.settings.lm("hello")
-    assert log == []
-    with dspy.context(dspex_autolog=False), dspy.context(dspex_autolog=True):
-        Two()(question="q")
-    assert len(log.runs) == 1
-
-
-def test_settings_of_the_user_win_and_are_left_as_they_were(log: Log) -> None:
-    other = scripted_lm({"answer": "other", "reasoning": "r"})
-    seen: list[Any] = []
-
-    class Chooser(dspy.Module):
-        def forward(self) -> Any:
-            with dspy.context(lm=other, adapter=dspy.JSONAdapter()):
-                seen.append(dspy.settings.adapter)
-                inner = dspy.Predict("question -> answer")(question="q")
-            seen.append(dspy.settings.lm)
-            return inner
-
-    lm = dspy.settings.lm
-    keys = set(dspy.settings.config)
-    assert Chooser()().answer == "other"
-    assert isinstance(seen[0], dspy.JSONAdapter)
-    assert seen[1] is lm
-    assert only(log).lm == other.model
-    assert set(dspy.settings.config) == keys
-
-
-def test_a_program_that_is_off_in_the_middle_of_a_run_ends_it(log: Log) -> None:
-    offs: list[Callable[[], None]] = []
-
-    class Switch(dspy.Module):
-        def forward(self) -> Any:
-            offs[0]()
-            return dspy.Predict("question -> answer")(question="q")
-
-    told = Log()
-    offs.append(autolog(told.append, owner="other"))
-    Switch()()
-    assert [run.status for run in told.runs] == ["complete"]
-    assert len(told.calls) == 1
-
-
-def test_terms_are_those_of_who_asked() -> None:
-    from dspex_lab.lms import Terms
-
-    told = Log()
-    lm = scripted_lm(ANSWER, cache=True)
-    off = autolog(told.append, owner="a", terms=Terms(fresh=True))
-    try:
-        lm("the same")
-        lm("the same")
-        with dspy.context(lm=lm):
-            dspy.Predict("question -> answer")(question="the same")
-            dspy.Predict("question -> answer")(question="the same")
-    finally:
-        off()
-    assert [call.cache_hit for call in told.calls] == [False] * 4
-    assert lm.engine.calls == 4
-
-
-# --- values -------------------------------------------------------------------------------------------------------
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-@dataclasses.dataclass
-class Point:
-    x: int
-    y: float
-
-
-class Hostile:
-    def __repr__(self) -> str:
-        raise RuntimeError("no")
-
-
-class Trap:
-    @property
-    def toDict(self) -> Any:  # noqa: N802
-        raise RuntimeError("no")
-
-
-@pytest.mark.parametrize(
-    ("value", "kept"),
-    [
-        (None, None),
-        (True, True),
-        ("é", "é"),
-        (1.5, 1.5),
-        (float("nan"), "nan"),
-        (Colour.RED, "red"),
-        (Point(1, 2.0), {"x": 1, "y": 2.0}),
-        (dt.date(2026, 1, 2), "2026-01-02"),
-        (b"abc", "<bytes of 3 bytes>"),
-        ({1: (2, {3})}, {"1": [2, [3]]}),
-        (dspy.Prediction(a=1, b=[dspy.Example(c="d")]), {"a": 1, "b": [{"c": "d"}]}),
-        (Path("/x"), f"{Path('/x')!r}"),
-        (Hostile(), "<Hostile>"),
-        (Trap(), "<Trap>"),
-        (Point, repr(Point)),
-    ],
-)
-def test_values_become_plain_data(value: Any, kept: Any) -> None:
-    assert as_json(value) == kept
-    json.dumps(as_json(value))
-
-
-def test_values_without_end_are_cut() -> None:
-    knot: list[Any] = []
-    knot.append(knot)
-    assert len(json.dumps(as_json(knot))) < 5_000
-    assert len(as_json(list(range(5_000)))) == 1_000
-    assert len(as_json(type("Long", (), {"__repr__": lambda self: "x" * 9_000})())) == 2_001
-
-
-def test_a_language_model_is_named_and_its_key_is_not_told() -> None:
-    secret = "sk-do-not-tell-anybody"  # noqa: S105
-    kept = inputs_of((), {"lm": dspy.LM("openai/gpt-5-mini", api_key=secret)})
-    assert kept == {"lm": "<LM openai/gpt-5-mini>"}
-    assert outputs_of(3) == {"output": 3}
-
-
-def test_pydantic_values_are_their_fields() -> None:
-    from pydantic import BaseModel
-
-    class Item(BaseModel):
-        when: dt.date
-
-    assert as_json([Item(when=dt.date(2026, 1, 2))]) == [{"when": "2026-01-02"}]
-    assert "Item" in as_json(Item)

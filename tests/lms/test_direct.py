@@ -159,7 +159,7 @@ def test_messages_of_other_roles_are_made_into_a_request_by_dspy() -> None:
     assert _prepared(lms[0], given, {}, False).request is None  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("config", [{"temperature": "hot"}, {"unknown": 1}, {"stop": object()}, {"top_logprobs": 1}], ids=str)
+@pytest.mark.parametrize("config", [{"temperature": "hot"}, {"unknown": 1}, {"stop": object()}, {"top_logprobs": 1}])
 @MODES
 def test_refused_settings_are_refused_in_dspys_words(config: dict[str, Any], asynchronous: bool) -> None:
     first, second = (ask(t, scripted_lm("x", model="scripted/refused"), asynchronous, config) for t in TRANSPORTS)

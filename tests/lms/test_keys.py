@@ -15,38 +15,14 @@ from typing import Any
 import keyring
 import keyring.errors
 import pytest
-from keyring.backend import KeyringBackend
 from keyring.backends.fail import Keyring as NoKeyring
 from keyring.backends.null import Keyring as NullKeyring
+from model_helpers import KEY, Memory, keyring_in_memory, typed
 
 from dspex_lab import ConfigurationError
 from dspex_lab.lms.choice import _keys
 from dspex_lab.lms.choice._keys import SERVICE, Keys, check_key
 from dspex_lab.lms.choice._providers import accepted_variables, key_variables, known_providers
-
-KEY = "sk-proj-A1b2C3d4E5f6G7h8I9j0"
-
-
-class Memory(KeyringBackend):
-    """A keyring of this process."""
-
-    priority = 1  # type: ignore[assignment]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: dict[tuple[str, str], str] = {}
-        self.locked = False
-
-    def get_password(self, service: str, username: str) -> str | None:
-        if self.locked:
-            raise keyring.errors.KeyringLocked(f"locked with {KEY}")
-        return self.kept.get((service, username))
-
-    def set_password(self, service: str, username: str, password: str) -> None:
-        self.kept[service, username] = password
-
-    def delete_password(self, service: str, username: str) -> None:
-        del self.kept[service, username]
 
 
 @pytest.fixture(autouse=True)
@@ -62,28 +38,13 @@ def _environment() -> Iterator[None]:
 
 @pytest.fixture
 def store() -> Iterator[Memory]:
-    before = keyring.get_keyring()
-    made = Memory()
-    keyring.set_keyring(made)
-    yield made
-    keyring.set_keyring(before)
+    with keyring_in_memory() as made:
+        yield made
 
 
 @pytest.fixture
 def keys() -> Keys:
     return Keys()
-
-
-def typed(monkeypatch: pytest.MonkeyPatch, key: str) -> list[str]:
-    """Have ``key`` typed at the next prompt; returns the prompts shown."""
-    prompts: list[str] = []
-
-    def answer(prompt: str = "", stream: Any = None) -> str:
-        prompts.append(prompt)
-        return key
-
-    monkeypatch.setattr(getpass, "getpass", answer)
-    return prompts
 
 
 def told(error: BaseException) -> str:

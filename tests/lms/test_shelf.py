@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import dspy
 import pytest
+from model_helpers import models_put_back
 
 import dspex_lab as dx
 from dspex_lab import ConfigurationError, LMError
 from dspex_lab.lms import make_lm
 from dspex_lab.lms.calls._gateway import target_of
-from dspex_lab.lms.choice import _capabilities, _prices
-from dspex_lab.lms.choice._cache import CacheState, _put_aside
+from dspex_lab.lms.choice._cache import CacheState
 from dspex_lab.lms.choice._requirements import Requirements
 from dspex_lab.lms.choice._shelf import LMs
 from dspex_lab.testing import scripted_lm
@@ -24,16 +23,10 @@ OFFLINE = "offline/exemplar"
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    environment, cache = dict(os.environ), dspy.cache
-    for name in ("HF_TOKEN", "OLLAMA_API_BASE", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    yield
-    os.environ.clear()
-    os.environ.update(environment)
-    _capabilities._own.clear()
-    _prices._own.clear()
-    _put_aside.clear()
-    dspy.cache = cache
+    with models_put_back():
+        for name in ("HF_TOKEN", "OLLAMA_API_BASE", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
+            monkeypatch.delenv(name, raising=False)
+        yield
 
 
 class Used:

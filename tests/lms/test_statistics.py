@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from clocks import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,14 +19,6 @@ from dspex_lab.lms.choice._statistics import HALF_CALLS, HALF_SECONDS, Measured,
 NOW = 1_000_000.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def call(model: str = "a/b", at: float = NOW, **fields: Any) -> LMCall:
     plain: dict[str, Any] = {"seconds": 1.0, "prompt_tokens": 10, "completion_tokens": 5, "cost": 0.01, "error": None}
     given_ = {**plain, **fields}
@@ -34,7 +27,7 @@ def call(model: str = "a/b", at: float = NOW, **fields: Any) -> LMCall:
 
 @pytest.fixture
 def statistics() -> Statistics:
-    return Statistics(Clock())
+    return Statistics(Clock(NOW))
 
 
 def test_nothing_is_known_of_a_model_that_was_never_called(statistics: Statistics) -> None:
@@ -103,7 +96,7 @@ def test_what_is_no_score_is_refused(statistics: Statistics, value: Any) -> None
 
 
 def test_what_is_long_ago_counts_less() -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     statistics = Statistics(clock)
     statistics.observe(call(seconds=1.0, error="X: down"))
     assert statistics.of("a/b").calls == pytest.approx(1.0)
@@ -121,7 +114,7 @@ def test_what_is_long_ago_counts_less() -> None:
 
 
 def test_new_calls_outweigh_old_ones() -> None:
-    statistics = Statistics(Clock())
+    statistics = Statistics(Clock(NOW))
     for _ in range(int(HALF_CALLS)):
         statistics.observe(call(seconds=1.0))
     for _ in range(int(HALF_CALLS) + 10):
@@ -161,7 +154,7 @@ def test_an_empty_series_has_no_quantile() -> None:
 
 def test_rows_of_the_store_give_what_the_records_gave() -> None:
     records = [call(at=NOW + i, seconds=i + 1.0, error="X: no" if i == 2 else None, cost=0.02) for i in range(5)]
-    live, seeded = Statistics(Clock()), Statistics(Clock())
+    live, seeded = Statistics(Clock(NOW)), Statistics(Clock(NOW))
     for record in records:
         live.observe(record)
     rows = [{**r._asdict(), "started": pd.Timestamp(r.started, unit="s")} for r in reversed(records)]

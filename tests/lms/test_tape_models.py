@@ -160,7 +160,9 @@ def test_a_fresh_process_without_key_and_server_gets_the_same(
     assert found["replayed"] == tape.recorded
     assert not found["litellm"]
     assert KEY.encode() not in _raw(path)
-    assert str(server.port).encode() not in _raw(path)
+    # Times on the tape may have the port's digits: it would stand behind a colon.
+    assert b"127.0.0.1" not in _raw(path)
+    assert f":{server.port}".encode() not in _raw(path)
     # What was told is not nothing.
     assert made[0][0] == "a card that never came"
     assert "'prompt_tokens': 11" in made[1][1]["usage"]

@@ -11,6 +11,7 @@ import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tape_helpers import request
 
 from dspex_lab.lms.tape._engine import taped
 from dspex_lab.lms.tape._entry import mask_pieces
@@ -22,17 +23,6 @@ from dspex_lab.testing import ScriptedEngine
 
 KEY = "sk-live0123456789abcdef"
 PLAIN = "correct-horse-battery"  # a secret without the form of one
-
-
-def request(text: str = "hello", **config: Any) -> Any:
-    from dspy.lm15 import Config, Message, Request
-
-    return Request(model="test/model", messages=(Message.user(text),), config=Config(**config))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "demo.jsonl"
 
 
 def test_secrets_are_in_no_byte_of_the_file_and_the_call_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

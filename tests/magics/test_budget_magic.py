@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from magic_helpers import magic
 
 import dspex_lab as dx
 from dspex_lab.errors import BudgetExceeded, ConfigurationError
 from dspex_lab.magics import COMMANDS
 from dspex_lab.testing import scripted_lm
 from dspex_lab.widgets import RunWidget
-
-
-def magic(shell: Any, line: str) -> Any:
-    return shell.run_line_magic("dspex", line)
 
 
 @pytest.fixture

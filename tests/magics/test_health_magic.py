@@ -5,22 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from magic_helpers import complete, magic
 
 import dspex_lab as dx
 from dspex_lab.errors import ConfigurationError
-from dspex_lab.magics import COMMANDS, _complete
 from dspex_lab.resilience import Policy
 from dspex_lab.testing import scripted_lm
-
-
-def magic(shell: Any, line: str) -> Any:
-    return shell.run_line_magic("dspex", line)
-
-
-def complete(shell: Any, line: str) -> list[str]:
-    found = _complete.candidates(line, COMMANDS, shell.user_ns)
-    assert found is not None
-    return found[1]
 
 
 @pytest.fixture

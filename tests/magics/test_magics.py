@@ -210,7 +210,16 @@ def test_a_refused_call_points_at_its_place_and_shows_no_widget(
 
 
 def test_a_map_stopped_by_hand_says_what_became_of_the_rows(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_cell(made, "def stop(n: int) -> int:\n    import os, signal\n    os.kill(os.getpid(), signal.SIGINT)\n    return n")
+    # One signal: another one would come when the map has been stopped already.
+    run_cell(
+        made,
+        "import asyncio, os, signal\n"
+        "async def stop(n: int) -> int:\n"
+        "    if n:\n"
+        "        await asyncio.Event().wait()\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return n",
+    )
     made.user_ns["numbers"] = pd.DataFrame({"n": range(50)})
     run_cell(made, "%%dspex pipeline halt\nstopped = stop\nother = step(lambda n: n)")
     assert "The map was stopped by you" in "\n".join(error_of(made, "%dspex map halt numbers --concurrency 1"))

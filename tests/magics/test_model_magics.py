@@ -5,38 +5,29 @@ from __future__ import annotations
 import getpass
 import os
 import queue
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dspy
-import keyring
 import pytest
 from IPython.core.completer import provisionalcompleter
 from jupyter_client.manager import KernelManager
-from keyring.backend import KeyringBackend
+from model_helpers import KEY, keyring_in_memory, models_put_back, typed
 
 import dspex_lab as dx
-from dspex_lab.lms.choice import _capabilities, _prices
-from dspex_lab.lms.choice._cache import _put_aside
 from dspex_lab.magics._needs import needs_of
 from dspex_lab.testing import scripted_lm
-
-KEY = "sk-proj-A1b2C3d4E5f6G7h8I9j0"
 
 
 @pytest.fixture
 def models(shell: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A shell whose environment, prices and cache are put back."""
-    environment, cache = dict(os.environ), dspy.cache
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    yield shell
-    os.environ.clear()
-    os.environ.update(environment)
-    _capabilities._own.clear()
-    _prices._own.clear()
-    _put_aside.clear()
-    dspy.cache = cache
+    with models_put_back():
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield shell
 
 
 def run_cell(shell: Any, cell: str) -> Any:
@@ -207,37 +198,10 @@ def test_the_last_prompt_and_that_of_any_call_are_shown(models: Any) -> None:
 # --- %dspex key --------------------------------------------------------------------------------------------------
 
 
-def typed(monkeypatch: pytest.MonkeyPatch, key: str) -> list[str]:
-    prompts: list[str] = []
-
-    def answer(prompt: str = "", stream: Any = None) -> str:
-        prompts.append(prompt)
-        return key
-
-    monkeypatch.setattr(getpass, "getpass", answer)
-    return prompts
-
-
 @pytest.fixture
 def store(models: Any) -> Iterator[dict[tuple[str, str], str]]:
-    kept: dict[tuple[str, str], str] = {}
-
-    class Memory(KeyringBackend):
-        priority = 1  # type: ignore[assignment]
-
-        def get_password(self, service: str, username: str) -> str | None:
-            return kept.get((service, username))
-
-        def set_password(self, service: str, username: str, password: str) -> None:
-            kept[service, username] = password
-
-        def delete_password(self, service: str, username: str) -> None:
-            del kept[service, username]
-
-    before = keyring.get_keyring()
-    keyring.set_keyring(Memory())
-    yield kept
-    keyring.set_keyring(before)
+    with keyring_in_memory() as made:
+        yield made.kept
 
 
 def test_a_key_is_asked_for_and_leaves_no_trace(
@@ -346,7 +310,9 @@ def test_names_are_completed(models: Any) -> None:
 
 @pytest.fixture
 def kernel() -> Iterator[Any]:
-    manager = KernelManager()
+    # Not by ports: one that was free may be taken when the kernel comes to it. The names of sockets are short.
+    folder = tempfile.mkdtemp()
+    manager = KernelManager(transport="ipc", connection_file=f"{folder}/k.json")
     manager.start_kernel()
     client = manager.client()
     client.start_channels()
@@ -357,6 +323,7 @@ def kernel() -> Iterator[Any]:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
         manager.cleanup_resources()
+        shutil.rmtree(folder)
 
 
 def execute(client: Any, code: str, answer: str | None = None) -> tuple[str, list[dict[str, Any]]]:

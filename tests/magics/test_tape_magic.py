@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from magic_helpers import magic
 
 import dspex_lab as dx
 from dspex_lab.errors import ConfigurationError
 from dspex_lab.lms import TapeError
 from dspex_lab.magics import COMMANDS, _complete
 from dspex_lab.testing import scripted_lm
-
-
-def magic(shell: Any, line: str) -> Any:
-    return shell.run_line_magic("dspex", line)
 
 
 def ask(question: str = "What?") -> Any:

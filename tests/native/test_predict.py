@@ -59,7 +59,6 @@ def test_an_explicit_model_and_adapter_come_before_the_settings() -> None:
         ({"adapter": dspy.ChatAdapter(callbacks=[BaseCallback()])}, "callbacks hang on the adapter"),
         ({"adapter": dspy.ChatAdapter(native_response_types=[dspy.Reasoning])}, "native_response_types of its own"),
     ],
-    ids=str,
 )
 def test_what_has_no_equal_is_refused_before_anything_is_asked(settings: dict[str, Any], words: str) -> None:
     lm = scripted_lm(ANSWER)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 import stamina
+from clocks import stop_until
 from engine_helpers import alone, check, double, double_at_once, message_of, statuses
-from pipeline_limits import in_time
+from pipeline_limits import LONG, in_time
 
 import dspex_lab as dx
 from dspex_lab.pipelines import Shape, StepField, _execution
@@ -103,9 +105,16 @@ def test_a_run_stopped_in_a_fallback_tells_of_the_step(lab: dx.Lab) -> None:
 
 
 def test_the_deadline_reaches_runs_that_steps_begin(lab: dx.Lab) -> None:
+    begun: list[int] = []
+    recorded = threading.Event()
+
     async def endless(n: int) -> int:
+        begun.append(n)
         await asyncio.Event().wait()
         return n
+
+    async def clock() -> None:
+        stop_until(lambda: begun)
 
     inner = dx.pipeline("inner", y=endless)
 
@@ -114,23 +123,40 @@ def test_the_deadline_reaches_runs_that_steps_begin(lab: dx.Lab) -> None:
         return f"{result.status}: {result.error}"
 
     made = dx.pipeline("p", said=outer, beside=double)
-    in_time(lambda: lab.run(made, {"n": 1}, options=dx.RunOptions(deadline=0.2)))
+    lab.bus.subscribe(lambda r: recorded.set() if getattr(r, "kind", None) == "nested" else None, live=False)
+    lab._loop.run(clock())
+    in_time(lambda: lab.run(made, {"n": 1}, options=dx.RunOptions(deadline=600)))
+    assert recorded.wait(LONG), "the run around it may end first"
     [nested] = lab.sql("SELECT status, error, seconds FROM runs WHERE kind = 'nested'").to_dict("records")
     assert nested["status"] == "failed"
     assert "what was left of the deadline" in nested["error"]
 
 
 def test_a_fallback_is_held_to_the_deadline(lab: dx.Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_execution, "_GRACE", 0.05)
+    monkeypatch.setattr(_execution, "_GRACE", 600.0)
+    begun: list[int] = []
+    ended: list[str] = []
 
     async def endless(n: int) -> int:
         await asyncio.Event().wait()
         return n
 
+    async def endless_too(n: int) -> int:
+        begun.append(n)
+        return await endless(n)
+
     def quick(n: int) -> int:
         return -n
 
-    slow = dx.step(endless, on_error="fallback", fallback=endless)
+    async def clock() -> None:
+        # The grace is over when one fallback has ended, and the other one never will.
+        loop = asyncio.get_running_loop()
+        real = loop.time
+        loop.time = lambda: real() + (3_600 if begun and "b" in ended else 0)  # type: ignore[method-assign]
+
+    lab.bus.subscribe(lambda r: ended.append(r.name) if getattr(r, "kind", None) == "step" else None, live=False)
+    lab._loop.run(clock())
+    slow = dx.step(endless, on_error="fallback", fallback=endless_too)
     fine = dx.step(endless, on_error="fallback", fallback=quick)
     result = in_time(lambda: lab.run(dx.pipeline("p", a=slow, b=fine), {"n": 1}, options=dx.RunOptions(deadline=0.05)))
     assert statuses(result) == {"a": "failed", "b": "fallback"}

@@ -7,6 +7,7 @@ import gc
 from typing import Any
 
 import pytest
+from clocks import stop_until
 from engine_helpers import alone, check, double, double_at_once, message_of, statuses
 
 import dspex_lab as dx
@@ -65,9 +66,11 @@ def nest(inner: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["each", "parallel", "pipeline", "when", "loop", "assert"])
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 def test_what_is_stopped_inside_is_stopped_whole(shared: dx.Lab, kind: str, how: str) -> None:
+    begun: list[int] = []
     reached, ended = asyncio.Event(), []
 
     async def endless(n: int) -> int:
+        begun.append(n)
         reached.set()
         try:
             await asyncio.Event().wait()
@@ -77,12 +80,13 @@ def test_what_is_stopped_inside_is_stopped_whole(shared: dx.Lab, kind: str, how:
         return n
 
     step = nest(endless)[kind]
-    made = dx.pipeline("p", **{kind: dx.step(step, timeout=0.05) if how == "timeout" else step}, beside=double)
+    made = dx.pipeline("p", **{kind: dx.step(step, timeout=60) if how == "timeout" else step}, beside=double)
     given = {"n": 1, "ns": [1, 2, 3]}
     given = {n: v for n, v in given.items() if n in made.inputs}
     many = 3 if kind == "each" else 1
 
     async def work() -> None:
+        stop_until(lambda: how == "timeout" and len(begun) == many)
         task = asyncio.create_task(shared.arun(made, given if "n" in given else {**given, "n": 1}))
         if how == "cancel":
             await reached.wait()

@@ -43,7 +43,8 @@ def test_the_fake_fails_as_it_is_told() -> None:
 
 def test_a_closed_fake_takes_no_calls() -> None:
     pool = FakePool("general")
-    assert pool.started
+    assert not pool.started
+    assert pool.warm().started
     pool.close()
     with pytest.raises(PoolError, match="closed"):
         asyncio.run(pool.call(abs, -1))

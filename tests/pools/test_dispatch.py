@@ -1,83 +1,37 @@
-"""Who runs what and what becomes of it, on links without a network; the worker processes are real ones."""
+"""Who runs what and what becomes of it, on links without a network."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import pickle
-import subprocess
-import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from pool_links import VALUE, job, on_loop, ready, start, turn
 
-from dspex_lab.errors import PoolError, TaskTimeout, WorkerKilled
+from dspex_lab.errors import (
+    PoolBusy,
+    PoolError,
+    WorkerKilled,
+)
 from dspex_lab.events import Event
-from dspex_lab.pools import _dispatch
-from dspex_lab.pools._carry import Reply, Task
-from dspex_lab.pools._dispatch import Dispatcher, Worker
+from dspex_lab.pools._dispatch import Dispatcher
+from dspex_lab.pools._job import Outcome
+from dspex_lab.pools._placement import Placement
+from dspex_lab.pools._wire import Packed, Reply
 
-VALUE: Reply = ("value", pickle.dumps("done"))
-
-
-def task(label: str = "t", **options: Any) -> Task:
-    return Task("digest", b"f", b"a", label, **options)
+pytestmark = pytest.mark.usefixtures("soon")
 
 
-@contextmanager
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-class Wire:
-    """A link that records what was sent and answers when told."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, Any, bytes]] = []
-        self.answers: list[asyncio.Future[Reply]] = []
-
-    async def __call__(self, digest: str, function: Any, arguments: bytes) -> Reply:
-        self.sent.append((digest, function, arguments))
-        self.answers.append(asyncio.get_running_loop().create_future())
-        return await self.answers[-1]
-
-
-def ready(dispatcher: Dispatcher, name: str = "w0", pid: int = 0, threads: int = 1) -> tuple[Worker, Wire]:
-    worker, wire = dispatcher.born(name, pid, threads), Wire()
-    dispatcher.ready(worker, wire)
-    return worker, wire
-
-
-async def turn(times: int = 5) -> None:
-    for _ in range(times):
-        await asyncio.sleep(0)
-
-
-def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(**fixtures: Any) -> None:
-        asyncio.run(test(**fixtures))
-
-    return run
-
-
-def start(dispatcher: Dispatcher, *tasks: Task) -> list[asyncio.Task[Any]]:
-    return [asyncio.ensure_future(dispatcher.run(t)) for t in tasks]
+# ---- who is served, and when ---------------------------------------------------------------------------------------
 
 
 @on_loop
 async def test_calls_that_wait_are_served_in_their_order() -> None:
     told: list[Event] = []
     dispatcher = Dispatcher("p", told.append)
-    going = start(dispatcher, *(task(str(i)) for i in range(4)))
+    going = start(dispatcher, *(job(str(i)) for i in range(4)))
     await turn()
+    assert dispatcher.waiting == 4
     _, wire = ready(dispatcher)
     for _ in going:
         await turn()
@@ -89,113 +43,285 @@ async def test_calls_that_wait_are_served_in_their_order() -> None:
 @on_loop
 async def test_the_least_loaded_worker_is_taken() -> None:
     dispatcher = Dispatcher("p")
-    (first, wire), (second, _) = ready(dispatcher, "w0", threads=2), ready(dispatcher, "w1", threads=2)
-    going = start(dispatcher, task(), task(), task())
+    (first, _), (second, _) = ready(dispatcher, "w0", threads=2), ready(dispatcher, "w1", threads=2)
+    going = start(dispatcher, job(), job(), job())
     await turn()
     assert (first.busy, second.busy) == (2, 1)
     for g in going:
         g.cancel()
     await asyncio.gather(*going, return_exceptions=True)
-    del wire
 
 
 @on_loop
-async def test_a_worker_that_forgot_a_function_is_sent_it_again() -> None:
+async def test_a_function_is_sent_once_and_again_to_a_worker_that_forgot_it() -> None:
     dispatcher = Dispatcher("p")
-    worker, wire = ready(dispatcher)
-    worker.known.add("digest")
-    [going] = start(dispatcher, task())
-    await turn()
-    wire.answers[0].set_result(("missing", b""))
-    await turn()
-    wire.answers[1].set_result(VALUE)
-    assert await going == (VALUE, "w0")
-    assert [function is None for _, function, _ in wire.sent] == [True, False]
-
-
-@on_loop
-async def test_a_cancelled_call_that_had_just_been_given_a_worker_hands_it_on() -> None:
-    dispatcher = Dispatcher("p")
-    first, second = start(dispatcher, task("first"), task("second"))
-    await turn()
-    worker, wire = ready(dispatcher)
-    first.cancel()  # the worker is already its own, but it has not woken up yet
+    _, wire = ready(dispatcher)
+    [going] = start(dispatcher, job())
     await turn()
     wire.answers[0].set_result(VALUE)
-    assert await second == (VALUE, "w0")
-    assert first.cancelled()
-    assert worker.busy == 0
+    await going
+    [going] = start(dispatcher, job())
+    await turn()
+    wire.answers[1].set_result(Reply("missing", Packed(b"")))
+    await turn()
+    wire.answers[2].set_result(VALUE)
+    assert await going == VALUE
+    assert [call.code is None for call in wire.sent] == [False, True, False]
 
 
 @on_loop
-async def test_a_retried_call_shuns_the_worker_that_died_and_lets_others_pass() -> None:
+async def test_long_work_goes_as_a_task() -> None:
     dispatcher = Dispatcher("p")
-    first, _ = ready(dispatcher, "w0")
-    second, busy = ready(dispatcher, "w1")
-    second.busy = 1
-    [going] = start(dispatcher, task("again", idempotent=True))
+    _, wire = ready(dispatcher)
+    [going] = start(dispatcher, job("long", long=True))
+    await turn()
+    wire.answers[0].set_result(VALUE)
+    await going
+    assert wire.long == ["long"]
+
+
+@on_loop
+async def test_calls_from_another_loop_are_run_and_cancelled_here() -> None:
+    dispatcher = Dispatcher("p")
+    _, wire = ready(dispatcher)
+
+    def elsewhere() -> str:
+        async def both() -> str:
+            value = asyncio.ensure_future(dispatcher.run(job("first")))
+            await asyncio.wait({value})
+            waiting = asyncio.ensure_future(dispatcher.run(job("second")))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            return f"{value.result().kind} {waiting.cancelled()}"
+
+        return asyncio.run(both())
+
+    going = asyncio.ensure_future(asyncio.to_thread(elsewhere))
+    while not wire.answers:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    wire.answers[0].set_result(VALUE)
+    assert await going == "value True"
+    while dispatcher.workers["w0"].busy:  # noqa: ASYNC110 - the cancelled one may have been sent
+        await asyncio.sleep(0)
+
+
+def test_a_call_to_a_loop_that_is_closed_is_refused() -> None:
+    async def make() -> Dispatcher:
+        return Dispatcher("p")
+
+    dispatcher = asyncio.run(make())
+    dispatcher.running.closed = True
+    with pytest.raises(PoolError, match="is closed"):
+        asyncio.run(dispatcher.run(job()))
+
+
+@on_loop
+async def test_an_answer_to_a_loop_that_is_closed_hurts_nobody() -> None:
+    dispatcher = Dispatcher("p")
+    _, wire = ready(dispatcher)
+
+    def elsewhere() -> None:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(dispatcher.run(job()))
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+
+    await asyncio.to_thread(elsewhere)
+    await turn()
+    wire.answers[0].set_result(VALUE)
+    await turn()
+    assert dispatcher.workers["w0"].busy == 0
+
+
+# ---- patience ------------------------------------------------------------------------------------------------------
+
+
+@on_loop
+async def test_who_waits_too_long_is_told_how_long_and_what_runs() -> None:
+    dispatcher = Dispatcher("p")
+    ready(dispatcher)
+    soon = dispatcher.loop.time() + 0.01
+    first, second = start(dispatcher, job("orders"), job("late", deadline=soon))
+    with pytest.raises(
+        PoolBusy, match=r"late waited .* s for a worker of pool 'p' and was not begun. Its workers: w0: orders"
+    ) as c:
+        await second
+    assert (c.value.pool, c.value.task) == ("p", "late")
+    assert "patience" in str(c.value.hint)
+    assert dispatcher.waiting == 0
+    first.cancel()
+
+
+@on_loop
+async def test_a_strict_call_that_does_not_wait_is_refused_at_once() -> None:
+    dispatcher = Dispatcher("p")
+    ready(dispatcher), ready(dispatcher, "w1")
+    first, second = start(dispatcher, job("first", place=Placement("w0")), job("second", place=Placement("w0", "strict-fail")))
+    with pytest.raises(PoolBusy, match=r"second wants worker w0 of pool 'p', which is not free.*w0: first for") as caught:
+        await second
+    assert caught.value.worker == "w0"
+    first.cancel()
+
+
+@on_loop
+async def test_a_strict_call_waits_for_its_worker_and_takes_its_replacement_while_others_pass() -> None:
+    dispatcher = Dispatcher("p")
+    ready(dispatcher), ready(dispatcher, "w1")
+    strict = Placement("w0", "strict-queue")
+    busy, waiting, other = start(dispatcher, job("busy", place=strict), job("waiting", place=strict), job("other"))
+    await turn()
+    assert [w.busy for w in dispatcher.workers.values()] == [1, 1]
+    dispatcher.died("w0", -9, memory=False)
+    with pytest.raises(WorkerKilled):
+        await busy
+    _, wire = ready(dispatcher, "w0")
+    await turn()
+    wire.answers[0].set_result(VALUE)
+    assert await waiting == VALUE
+    other.cancel()
+
+
+@on_loop
+async def test_a_strict_call_whose_worker_is_given_up_is_refused() -> None:
+    dispatcher = Dispatcher("p")
+    ready(dispatcher), ready(dispatcher, "w1")
+    strict = Placement("w0", "strict-queue")
+    busy, waiting = start(dispatcher, job("busy", place=strict), job("waiting", place=strict))
     await turn()
     dispatcher.died("w0", -9, memory=False)
-    await turn()
-    _, back = ready(dispatcher, "w0")
-    [other] = start(dispatcher, task("other"))
-    await turn()
-    assert back.sent == []  # "other" does not overtake, "again" does not go back
-    dispatcher._release(second, task(), 0.0, "complete")
-    await turn()
-    busy.answers[0].set_result(VALUE)
-    back.answers[0].set_result(VALUE)
-    assert (await going)[1] == "w1"
-    assert (await other)[1] == "w0"
-    assert first.state == "dead"
+    dispatcher.given_up("w0", RuntimeError("no memory"))
+    with pytest.raises(PoolError, match="lost the worker it wants"):
+        await waiting
+    with pytest.raises(PoolError, match="lost the worker it wants"):
+        await dispatcher.run(job(place=strict))
+    assert isinstance(busy.exception(), WorkerKilled)
+
+
+# ---- reservations --------------------------------------------------------------------------------------------------
 
 
 @on_loop
-async def test_a_neighbour_of_a_call_out_of_time_is_told_why() -> None:
-    with sleeper() as process:
-        dispatcher = Dispatcher("p")
-        ready(dispatcher, pid=process.pid, threads=2)
-        late, neighbour = start(dispatcher, task("late", timeout=0.01), task("neighbour"))
-        with pytest.raises(TaskTimeout):
-            await late
-        dispatcher.died("w0", process.wait(), memory=False)
-        with pytest.raises(WorkerKilled, match="because another call on it was out of time"):
-            await neighbour
+async def test_a_reservation_waits_in_the_same_queue_and_is_not_passed_by() -> None:
+    dispatcher = Dispatcher("p")
+    worker, wire = ready(dispatcher, threads=2)
+    [first] = start(dispatcher, job("first"))
+    await turn()
+    reserving = asyncio.ensure_future(dispatcher.reserve("r", Placement(), None))
+    await turn()
+    [later] = start(dispatcher, job("later"))
+    await turn()
+    assert worker.busy == 1  # a thread is free, but kept
+    wire.answers[0].set_result(VALUE)
+    await reserving
+    assert (worker.reserved, worker.word) == ("r", "reserved")
+    [mine] = start(dispatcher, job("mine", place=Placement(reservation="r")))
+    await turn()
+    assert [call.label for call in wire.sent] == ["first", "mine"]
+    dispatcher.release("r")
+    await turn()
+    assert [call.label for call in wire.sent] == ["first", "mine", "later"]
+    for going in (mine, later):
+        going.cancel()
+    await asyncio.gather(first, mine, later, return_exceptions=True)
 
 
 @on_loop
-async def test_a_lost_connection_ends_the_worker(monkeypatch: Any) -> None:
-    monkeypatch.setattr(_dispatch, "LOST", 0.01)
-    with sleeper() as process:
-        dispatcher = Dispatcher("p")
-        _, wire = ready(dispatcher, pid=process.pid)
-        [going] = start(dispatcher, task())
-        await turn()
-        wire.answers[0].set_exception(OSError("broken pipe"))
-        await asyncio.to_thread(process.wait)
-        dispatcher.died("w0", -9, memory=False)
-        with pytest.raises(WorkerKilled, match=r"connection to worker w0 .* was lost") as caught:
-            await going
-        assert isinstance(caught.value.__cause__, OSError)
+async def test_a_reservation_follows_its_workers_name() -> None:
+    dispatcher = Dispatcher("p")
+    ready(dispatcher)
+    await dispatcher.reserve("r", Placement(), None)
+    dispatcher.died("w0", -9, memory=False)
+    worker, wire = ready(dispatcher)
+    assert worker.reserved == "r"
+    assert dispatcher.reserved("r") is worker
+    other, mine = start(dispatcher, job("other"), job("mine", place=Placement(reservation="r")))
+    await turn()
+    assert [call.label for call in wire.sent] == ["mine"]
+    wire.answers[0].set_result(VALUE)
+    await mine
+    dispatcher.release("r")
+    dispatcher.release("r")
+    await turn()
+    assert [call.label for call in wire.sent] == ["mine", "other"]
+    other.cancel()
 
 
 @on_loop
-async def test_the_neighbour_of_a_cancelled_call_on_a_dead_worker_and_the_cancelled_one_end(monkeypatch: Any) -> None:
-    monkeypatch.setattr(_dispatch, "GRACE", 0.01)
-    with sleeper() as process:
-        told: list[Event] = []
-        dispatcher = Dispatcher("p", told.append)
-        worker, _ = ready(dispatcher, pid=process.pid, threads=2)
-        cancelled, neighbour = start(dispatcher, task("cancelled"), task("neighbour"))
-        await turn()
-        cancelled.cancel()
-        await asyncio.to_thread(process.wait)
-        dispatcher.died("w0", process.returncode, memory=False)
-        dispatcher.died("w0", process.returncode, memory=False)
-        with pytest.raises(WorkerKilled, match="another call on it was cancelled"):
-            await neighbour
-        dispatcher.kill(worker, "lost")  # there is nothing left to kill
-        assert [e.name for e in told].count("pool.restart") == 1
+async def test_calls_that_wait_for_a_reservation_that_ends_are_refused() -> None:
+    dispatcher = Dispatcher("p")
+    ready(dispatcher)
+    await dispatcher.reserve("r", Placement(), None)
+    place = Placement(reservation="r")
+    first, second = start(dispatcher, job("first", place=place), job("second", place=place))
+    await turn()
+    dispatcher.release("r")
+    with pytest.raises(PoolError, match="no reservation 'r'"):
+        await second
+    first.cancel()
+
+
+@on_loop
+async def test_a_reservation_that_is_given_up_while_it_waits_leaves_the_queue() -> None:
+    dispatcher = Dispatcher("p")
+    _, wire = ready(dispatcher)
+    [first] = start(dispatcher, job("first"))
+    await turn()
+    reserving = asyncio.ensure_future(dispatcher.reserve("r", Placement(), None))
+    await turn()
+    reserving.cancel()
+    wire.answers[0].set_result(VALUE)
+    await first  # the worker is given to nobody before its release
+    dispatcher.release("r")
+    assert dispatcher.workers["w0"].reserved is None
+    assert dispatcher.waiting == 0
+    dispatcher.close()
+    with pytest.raises(PoolError, match="closed"):
+        await dispatcher.reserve("s", Placement(), None)
+
+
+# ---- size and end --------------------------------------------------------------------------------------------------
+
+
+@on_loop
+async def test_workers_that_are_spared_get_nothing_more_and_leave_when_they_are_vacant() -> None:
+    dispatcher = Dispatcher("p")
+    ready(dispatcher), ready(dispatcher, "w1")
+    [going] = start(dispatcher, job(place=Placement("w0")))
+    await turn()
+    [first] = dispatcher.spare(1)
+    assert first.name == "w1"
+    await dispatcher.vacated(first)
+    dispatcher.retired("w1")
+    [second] = dispatcher.spare(1)
+    leaving = asyncio.ensure_future(dispatcher.vacated(second))
+    [waiting] = start(dispatcher, job("waiting"))
+    await turn()
+    assert not leaving.done()
+    assert dispatcher.workers["w0"].word == "leaving"
+    going.cancel()
+    await leaving
+    assert dispatcher.waiting == 1
+    assert dispatcher.born("w0", 0, 1).leaving  # a replacement leaves as well
+    dispatcher.retired("w0")
+    dispatcher.retired("unknown")
+    assert dispatcher.workers == {}
+    waiting.cancel()
+
+
+@on_loop
+async def test_a_worker_that_dies_while_it_should_leave_has_left() -> None:
+    dispatcher = Dispatcher("p")
+    worker, _ = ready(dispatcher)
+    [going] = start(dispatcher, job())
+    await turn()
+    leaving = asyncio.ensure_future(dispatcher.vacated(worker))
+    await turn()
+    dispatcher.died("w0", -9, memory=False)
+    await leaving
+    assert isinstance(going.exception() if going.done() else await asyncio.gather(going, return_exceptions=True), object)
 
 
 @on_loop
@@ -203,12 +329,12 @@ async def test_a_pool_without_workers_left_says_so_to_those_who_wait_and_those_w
     dispatcher = Dispatcher("p")
     ready(dispatcher)
     dispatcher.died("w0", 1, memory=False)
-    waiting, cancelled = start(dispatcher, task(), task())
+    waiting, cancelled = start(dispatcher, job(), job())
     await turn()
     cancelled.cancel()
     await turn()
     dispatcher.given_up("w0", RuntimeError("no memory"))
-    for call in (waiting, *start(dispatcher, task())):
+    for call in (waiting, *start(dispatcher, job())):
         with pytest.raises(PoolError, match="no worker left") as caught:
             await call
         assert isinstance(caught.value.__cause__, RuntimeError)
@@ -217,23 +343,31 @@ async def test_a_pool_without_workers_left_says_so_to_those_who_wait_and_those_w
 
 
 @on_loop
-async def test_a_closed_dispatcher_takes_nothing() -> None:
+async def test_a_closed_dispatcher_takes_nothing_and_ends_what_runs() -> None:
     dispatcher = Dispatcher("p")
-    waiting, cancelled = start(dispatcher, task(), task())
+    ready(dispatcher)
+    running, waiting, cancelled = start(dispatcher, job("running"), job(), job())
     await turn()
     cancelled.cancel()
     await turn()
     dispatcher.close()
-    for call in (waiting, *start(dispatcher, task())):
+    for call in (waiting, *start(dispatcher, job())):
         with pytest.raises(PoolError, match="closed"):
             await call
-    dispatcher.died("unknown", 0, memory=False)
+    with pytest.raises(PoolError, match="was closed while running ran"):
+        await running
 
 
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [(0, "ended with status 0"), (-11, "was killed by SIGSEGV"), (-99, "was killed by signal 99"), (255, "ended, unseen")],
-)
-def test_every_end_has_words(code: int, words: str) -> None:
-    assert _dispatch._ending(code).startswith(words)
-    assert _dispatch._advice(code)
+@on_loop
+async def test_who_is_told_of_a_call_may_raise(caplog: Any) -> None:
+    def refuse(outcome: Outcome) -> None:
+        raise LookupError
+
+    dispatcher = Dispatcher("p", lambda event: 1 / 0)  # type: ignore[arg-type, return-value]
+    _, wire = ready(dispatcher)
+    [going] = start(dispatcher, job("quiet", told=refuse))
+    await turn()
+    wire.answers[0].set_result(VALUE)
+    assert await going == VALUE
+    assert "raised at pool.checkout" in caplog.text
+    assert "whoever was told of quiet raised" in caplog.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import subprocess
 import sys
 from multiprocessing import forkserver
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dspex_lab.pools import _preload
-from dspex_lab.pools._forkserver import Launcher, limit_data
+from dspex_lab.pools._forkserver import Launcher
 
 
 def test_native_libraries_are_given_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,19 +52,8 @@ def test_the_first_and_last_imports_do_their_work() -> None:
     assert done.stdout.split() == ["1", "True"]
 
 
-def test_a_limit_of_nothing_is_none_and_a_limit_keeps_to_the_hard_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "setrlimit", lambda which, pair: limits.append(pair))
-    limit_data(0)
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    limit_data(1000)
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (500, 500))
-    limit_data(1000)
-    assert limits == [(1000, resource.RLIM_INFINITY), (500, 500)]
-
-
 def test_a_server_whose_folder_is_gone_is_ended_all_the_same() -> None:
-    launcher = Launcher((), 0)
+    launcher = Launcher(())
     launcher.stop()
     launcher.start()
     assert launcher.pid

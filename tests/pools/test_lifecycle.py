@@ -8,17 +8,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from traitlets.config import Config
 
 from dspex_lab.errors import ConfigurationError, PoolError, WorkerKilled
 from dspex_lab.events import Event
-from dspex_lab.pools import MINIMUM_MEMORY, Pool, Pools, PoolSpec, _cluster, _pool
+from dspex_lab.pools import MINIMUM_MEMORY, Pool, Pools, PoolSpec, _cluster, _cluster_fleet, _runtime
 
 LIGHT = PoolSpec("light", 1, MINIMUM_MEMORY, preload=(), environment={"DSPEX_TEST_COLOUR": "green"})
 
@@ -29,7 +32,17 @@ def run(pool: Pool, function: Any, *args: Any, **options: Any) -> Any:
 
 def gone(process: psutil.Process) -> bool:
     """Ended, or only not yet reaped by whoever inherited it."""
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # reaped between the two looks
+        return True
+
+
+def gone_by_pid(pid: int) -> bool:
+    try:
+        return gone(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return True
 
 
 def family_of(pool: Pool) -> list[psutil.Process]:
@@ -39,10 +52,10 @@ def family_of(pool: Pool) -> list[psutil.Process]:
     return [server, *server.children(recursive=True)]
 
 
-def test_a_pool_starts_at_its_first_call_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_starts_at_its_first_call_and_leaves_nothing_behind(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(multiprocessing.util.get_temp_dir())  # multiprocessing's own; it goes when the interpreter does
     files = set(folder.iterdir())
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(short))
     environment, path, threads = dict(os.environ), list(sys.path), threading.enumerate()
     pool = Pool(LIGHT)
     assert not pool.started
@@ -59,7 +72,7 @@ def test_a_pool_starts_at_its_first_call_and_leaves_nothing_behind(tmp_path: Pat
     pool.close()
     pool.close()
     assert all(gone(process) for process in family)
-    assert list(tmp_path.glob("*")) == []
+    assert list(short.glob("*")) == []
     assert set(folder.iterdir()) == files
     assert sys.path == path
     assert [t.name for t in threading.enumerate() if t not in threads and t.name.startswith("dspex")] == []
@@ -74,7 +87,7 @@ def test_closing_ends_what_runs_and_what_waits() -> None:
 
     async def closed() -> list[Any]:
         going = [asyncio.ensure_future(pool.call(lambda: threading.Event().wait())) for _ in range(2)]
-        while not told:  # noqa: ASYNC110
+        while not any(e.name == "pool.checkout" for e in told):  # noqa: ASYNC110
             await asyncio.sleep(0)
         await asyncio.to_thread(pool.close)
         return await asyncio.gather(*going, return_exceptions=True)
@@ -105,7 +118,7 @@ def test_the_workers_come_back_when_their_server_is_killed_and_the_environment_s
 def test_when_no_worker_can_be_started_again_callers_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    monkeypatch.setattr(_cluster, "PATIENCE", (0.05,))
+    monkeypatch.setattr(_cluster_fleet, "PATIENCE", (0.05,))
     (tmp_path / "crashes.py").write_text("raise RuntimeError('not today')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     pool = Pool(LIGHT).warm()
@@ -137,7 +150,7 @@ def _wait() -> None:
 def test_a_preload_that_is_not_there_is_refused_by_name_and_nothing_stays() -> None:
     pool = Pool(PoolSpec("light", 1, MINIMUM_MEMORY, preload=("no_such_module",)))
     for _ in range(2):  # a failed start is tried anew
-        with pytest.raises(ConfigurationError, match="no_such_module could not be preloaded"):
+        with pytest.raises(ConfigurationError, match="no_such_module could not be imported"):
             pool.warm()
         assert pool._fleet is not None
         assert pool._fleet.launcher.pid is None
@@ -147,7 +160,7 @@ def test_a_preload_that_is_not_there_is_refused_by_name_and_nothing_stays() -> N
 
 
 def test_a_worker_that_comes_back_without_its_imports_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cluster, "PATIENCE", (0.05,))
+    monkeypatch.setattr(_cluster_fleet, "PATIENCE", (0.05,))
     pool = Pool(LIGHT).warm()
     try:
         assert pool._fleet is not None
@@ -158,6 +171,9 @@ def test_a_worker_that_comes_back_without_its_imports_is_not_used(monkeypatch: p
             run(pool, abs, -1)
         assert isinstance(caught.value.__cause__, ConfigurationError)
         assert [row["state"] for row in pool.status()] == ["dead"]
+        pool._fleet.launcher.preload = ()
+        pool.resize(1)  # what was given up is tried again
+        assert run(pool, abs, -1) == 1
     finally:
         pool.close()
 
@@ -174,6 +190,19 @@ def test_a_pool_that_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch)
     pool.close()
 
 
+def test_a_cluster_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError("no entropy")
+
+    pool = Pool(LIGHT)
+    with monkeypatch.context() as patch:
+        patch.setattr(_cluster.Security, "temporary", broken)
+        with pytest.raises(PoolError, match="could not be started: OSError: no entropy"):
+            pool.warm()
+    assert run(pool, abs, -1) == 1
+    pool.close()
+
+
 def test_a_pool_that_is_closed_while_it_starts_is_closed() -> None:
     pool = Pool(LIGHT).warm(wait=False)
     pool.close()
@@ -181,11 +210,24 @@ def test_a_pool_that_is_closed_while_it_starts_is_closed() -> None:
     assert pool._fleet.launcher.pid is None
 
 
+def test_a_pool_whose_imports_hang_can_be_closed_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hangs.py").write_text("import threading; threading.Event().wait()")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pool = Pool(PoolSpec("light", 1, MINIMUM_MEMORY, preload=("hangs",))).warm(wait=False)
+    while pool._fleet is None or pool._fleet.cluster.dask is None or not pool._fleet.cluster.dask.workers:
+        threading.Event().wait(0.01)
+    [server] = family_of(pool)
+    folders = [pool._fleet._shared.folder, pool._fleet._folder]
+    pool.close()
+    assert gone(server)
+    assert not any(os.path.exists(folder) for folder in folders)
+
+
 def test_all_open_pools_are_closed_at_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(LIGHT).warm()
-    monkeypatch.setattr(_pool, "_open", {pool})
+    monkeypatch.setattr(_runtime, "_open", {pool._runtime})
     family = family_of(pool)
-    _pool._close_all()
+    _runtime.close_all()
     assert all(gone(process) for process in family)
 
 
@@ -210,6 +252,13 @@ def test_pools_are_made_by_name_and_closed_together() -> None:
 # ---- other processes -----------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for temporary files; pytest's own may be too long for a socket's path."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def child(code: str, *flags: str, **options: Any) -> subprocess.Popen[str]:
     head = """
     import asyncio, os, sys, threading
@@ -220,11 +269,13 @@ def child(code: str, *flags: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *flags, "-c", source], text=True, stdout=subprocess.PIPE, **options)
 
 
-def test_all_descendants_end_with_a_kernel_that_is_killed_even_one_that_hangs(tmp_path: Path) -> None:
+def test_all_descendants_end_with_a_kernel_that_is_killed_even_one_that_hangs(short: Path) -> None:
     kernel = child(
         """
         pool.warm()
         async def main():
+            await pool.call(len, bytearray(30_000_000))  # by a file in memory
+            print(pool._fleet._shared.folder, flush=True)
             hanging = asyncio.ensure_future(pool.call(sum, range(10**13)))  # never lets go of the interpreter's lock
             while [w["state"] for w in pool.status()].count("busy") < 1:
                 await asyncio.sleep(0.01)
@@ -232,10 +283,12 @@ def test_all_descendants_end_with_a_kernel_that_is_killed_even_one_that_hangs(tm
             await hanging
         asyncio.run(main())
         """,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(short)},
     )
     with kernel:
         assert kernel.stdout is not None
+        shared = Path(kernel.stdout.readline().strip())
+        assert shared.is_dir()
         assert kernel.stdout.readline().strip() == "ready"
         family = psutil.Process(kernel.pid).children(recursive=True)
         assert len(family) == 4  # resource tracker, forkserver, two workers
@@ -243,10 +296,11 @@ def test_all_descendants_end_with_a_kernel_that_is_killed_even_one_that_hangs(tm
         kernel.wait()
         while not all(gone(process) for process in family):
             threading.Event().wait(0.01)
-    assert list(tmp_path.glob("*")) == []
+    assert not shared.exists()
+    assert list(short.glob("*")) == []
 
 
-def test_an_interpreter_that_ends_without_closing_ends_its_pool_silently(tmp_path: Path) -> None:
+def test_an_interpreter_that_ends_without_closing_ends_its_pool_silently(short: Path) -> None:
     kernel = child(
         """
         print(asyncio.run(pool.call(lambda: 6 * 7)), flush=True)
@@ -255,14 +309,14 @@ def test_an_interpreter_that_ends_without_closing_ends_its_pool_silently(tmp_pat
         "-W",
         "error",
         stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(short)},
     )
     out, err = kernel.communicate(timeout=60)
     assert err == ""
     answer, pids = out.splitlines()
     assert answer == "42"
-    assert all(not psutil.pid_exists(int(pid)) or gone(psutil.Process(int(pid))) for pid in pids.split())
-    assert list(tmp_path.glob("*")) == []
+    assert all(gone_by_pid(int(pid)) for pid in pids.split())
+    assert list(short.glob("*")) == []
     assert kernel.returncode == 0
 
 
@@ -293,12 +347,13 @@ def test_the_room_is_imported_without_its_heavy_packages() -> None:
 
 
 def test_a_notebook_can_await_calls_of_its_own_functions_shows_no_noise_and_ends_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("TMPDIR", str(short))
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
+    config = Config()
+    config.KernelManager.shutdown_wait_time = 120  # after half of its 5 s a kernel that closes its pool would be killed
     cells = [
         "from dspex_lab.pools import MINIMUM_MEMORY, Pool, PoolSpec\n"
         "pool = Pool(PoolSpec('light', 1, MINIMUM_MEMORY, preload=()))\n"
@@ -313,9 +368,9 @@ def test_a_notebook_can_await_calls_of_its_own_functions_shows_no_noise_and_ends
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     nbclient.NotebookClient(
-        notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}, config=config
     ).execute()
     outputs = [[o.get("data", {}).get("text/plain") or dict(o) for o in cell.outputs] for cell in notebook.cells]
     assert outputs == [[], ["42"], ["'WorkerKilled'"], ["7"], []]
     assert (tmp_path / "ended in order").exists()
-    assert list((tmp_path / "tmp").glob("pymp-*")) == []
+    assert list(short.glob("pymp-*")) == []

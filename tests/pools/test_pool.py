@@ -1,66 +1,38 @@
-"""The real pool: processes, failures by name, who runs what."""
+"""The real pool: how its workers are made, who runs what, and what they can load."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import mmap
 import os
-import signal
 import socket
 import ssl
 import sys
-import tempfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from pool_helpers import both_ready, pids, run
 
-from dspex_lab.errors import OutOfMemory, PoolError, TaskTimeout, WorkerKilled
+from dspex_lab.errors import TaskImportError
 from dspex_lab.events import Event
 from dspex_lab.pools import Pool
 from dspex_lab.pools._preload import THREAD_LIMITS
-
-
-def run(pool: Pool, function: Any, *args: Any, **options: Any) -> Any:
-    return asyncio.run(pool.call(function, *args, **options))
-
-
-def pids(pool: Pool) -> dict[str, int]:
-    return {row["name"]: row["pid"] for row in pool.status()}
-
-
-def restarts(told: list[Event]) -> list[str]:
-    return [e.data["reason"] for e in told if e.name == "pool.restart" and e.data]
-
-
-async def both_ready(pool: Pool) -> None:
-    """Two calls that meet each other need both workers."""
-
-    def meet(folder: str, me: str, other: str) -> None:
-        Path(folder, me).touch()
-        while not Path(folder, other).exists():
-            os.sched_yield()
-
-    with tempfile.TemporaryDirectory() as folder:
-        await asyncio.gather(pool.call(meet, folder, "a", "b"), pool.call(meet, folder, "b", "a"))
-
 
 # ---- how the workers are made --------------------------------------------------------------------------------------
 
 
 def test_workers_have_their_imports_before_any_task_and_share_their_memory(general: Pool) -> None:
     def born_with() -> tuple[list[str], list[str]]:
-        import multiprocessing
+        from dspex_lab.pools._birth import Birth
 
-        process = multiprocessing.current_process()
-        return list(process.preload), list(type(process).missing)
+        return list(Birth.own.preload if Birth.own else ()), list(Birth.missing)
 
+    general.restart()  # what tests have done in them is no part of it
+    asyncio.run(both_ready(general))
     preload, missing = run(general, born_with)
-    assert {"dspy", "dspex_lab.pipelines._remote", "dspex_lab.pools._cluster"} <= set(preload)
+    assert {"dspy", "dspex_lab.pipelines._remote", "dspex_lab.pools._link"} <= set(preload)
     assert missing == []
     for row in general.status():
         assert row["pss"] < 0.75 * row["rss"]
@@ -174,158 +146,6 @@ def test_each_call_has_a_context_of_its_own(general: Pool) -> None:
     assert [run(general, count) for _ in range(4)] == [1, 1, 1, 1]
 
 
-# ---- what becomes of them ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("deed", "word"),
-    [
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL"),
-        (lambda: ctypes.string_at(0), "was killed by SIGSEGV"),
-        (lambda: os._exit(3), "ended with status 3"),
-    ],
-)
-def test_a_worker_that_dies_has_a_name_and_is_replaced(general: Pool, told: list[Event], deed: Any, word: str) -> None:
-    told.clear()
-    with pytest.raises(WorkerKilled, match=word) as caught:
-        run(general, deed, label="deed")
-    assert caught.value.pool == "general"
-    assert caught.value.worker in pids(general)
-    assert caught.value.hint
-    assert "deed" in str(caught.value)
-    asyncio.run(both_ready(general))
-    assert restarts(told) == ["exit"]
-
-
-def once_then(path: str) -> int:
-    if not Path(path).exists():
-        Path(path).write_text(str(os.getpid()))
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
-
-
-def test_an_idempotent_call_is_sent_once_more_to_another_worker(general: Pool, tmp_path: Path) -> None:
-    asyncio.run(both_ready(general))
-    before = pids(general)
-    survivor = run(general, once_then, str(tmp_path / "mark"), idempotent=True)
-    first = int((tmp_path / "mark").read_text())
-    assert survivor == next(pid for pid in before.values() if pid != first)
-    asyncio.run(both_ready(general))
-
-
-def test_an_idempotent_call_that_kills_twice_is_not_sent_a_third_time(general: Pool, told: list[Event]) -> None:
-    told.clear()
-    with pytest.raises(WorkerKilled):
-        run(general, lambda: os.kill(os.getpid(), signal.SIGKILL), idempotent=True)
-    asyncio.run(both_ready(general))
-    assert restarts(told) == ["exit", "exit"]
-
-
-def test_a_call_is_otherwise_run_once(general: Pool, tmp_path: Path) -> None:
-    with pytest.raises(WorkerKilled):
-        run(general, once_then, str(tmp_path / "mark"))
-    asyncio.run(both_ready(general))
-
-
-def test_memory_beyond_the_limit_is_an_error_and_the_worker_lives(general: Pool, told: list[Event]) -> None:
-    told.clear()
-    with pytest.raises(OutOfMemory):
-        run(general, lambda: len(bytearray(500_000_000)))
-    assert restarts(told) == []
-    assert run(general, abs, -1) == 1
-
-
-def test_memory_that_the_nanny_has_to_end_has_the_same_name(general: Pool, told: list[Event]) -> None:
-    def shared(size: int) -> None:
-        block = mmap.mmap(-1, size)  # shared memory: RLIMIT_DATA does not count it
-        for _ in range(size // 1_000_000):
-            block.write(b"x" * 1_000_000)
-        threading.Event().wait()
-
-    told.clear()
-    with pytest.raises(OutOfMemory, match="more memory than it may have"):
-        run(general, shared, 500_000_000, idempotent=True)
-    asyncio.run(both_ready(general))
-    assert restarts(told) == ["memory"]
-
-
-def test_a_worker_that_is_out_of_time_is_replaced(general: Pool, told: list[Event]) -> None:
-    asyncio.run(both_ready(general))
-    told.clear()
-    before = set(pids(general).values())
-    with pytest.raises(TaskTimeout):
-        run(general, lambda: threading.Event().wait(), timeout=0.1)
-    asyncio.run(both_ready(general))
-    assert restarts(told) == ["timeout"]
-    assert len(before & set(pids(general).values())) == 1
-
-
-def test_a_cancelled_call_that_ends_soon_leaves_its_worker_alive(general: Pool, told: list[Event], tmp_path: Path) -> None:
-    def until(folder: str) -> None:
-        Path(folder, "began").touch()
-        while not Path(folder, "go").exists():
-            os.sched_yield()
-
-    async def cancel() -> None:
-        going = asyncio.ensure_future(general.call(until, str(tmp_path)))
-        while not (tmp_path / "began").exists():  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        going.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await going
-        assert [row["state"] for row in general.status()].count("busy") == 1
-        (tmp_path / "go").touch()
-        await both_ready(general)
-
-    told.clear()
-    asyncio.run(cancel())
-    assert restarts(told) == []
-    assert next(e.data["status"] for e in told if e.name == "pool.checkin" and e.data) == "cancelled"
-
-
-def test_a_cancelled_call_that_does_not_end_is_ended_with_its_worker(general: Pool, told: list[Event]) -> None:
-    async def cancel() -> None:
-        going = asyncio.ensure_future(general.call(lambda: threading.Event().wait()))
-        while not any(e.name == "pool.checkout" for e in told):  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        going.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await going
-        await both_ready(general)
-
-    told.clear()
-    asyncio.run(cancel())
-    assert restarts(told) == ["cancelled"]
-
-
-def test_cancelling_a_call_that_waits_costs_nothing(general: Pool, told: list[Event], tmp_path: Path) -> None:
-    def until(path: str) -> None:
-        while not Path(path).exists():
-            os.sched_yield()
-
-    async def crowd() -> list[Any]:
-        await both_ready(general)
-        going = [asyncio.ensure_future(general.call(until, str(tmp_path / "go"))) for _ in range(6)]
-        while sum(e.name == "pool.checkout" for e in told) < 4:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        for waiting in going[2:4]:
-            waiting.cancel()
-        (tmp_path / "go").touch()
-        return await asyncio.gather(*going, return_exceptions=True)
-
-    told.clear()
-    answers = asyncio.run(crowd())
-    assert [type(a).__name__ for a in answers] == [
-        "NoneType",
-        "NoneType",
-        "CancelledError",
-        "CancelledError",
-        "NoneType",
-        "NoneType",
-    ]
-    assert restarts(told) == []
-
-
 def test_a_module_found_on_the_kernels_path_is_found_by_the_worker(
     general: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,7 +161,7 @@ def test_what_a_worker_cannot_load_is_said(general: Pool, tmp_path: Path, monkey
     monkeypatch.syspath_prepend(str(tmp_path))
     import here_only  # type: ignore[import-not-found]
 
-    with pytest.raises(PoolError, match=r"f could not be loaded in worker .*no_such") as caught:
+    with pytest.raises(TaskImportError, match=r"f needs module 'no_such' that worker") as caught:
         run(general, here_only.f)
     assert "ModuleNotFoundError" in str(caught.value.traceback)
 
@@ -350,6 +170,6 @@ def test_a_listener_that_raises_does_not_break_a_call(general: Pool, monkeypatch
     def broken(event: Event) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(general._started.result(), "_emit", broken)  # type: ignore[union-attr]
+    monkeypatch.setattr(general._started.result().notes, "emit", broken)  # type: ignore[union-attr]
     assert run(general, abs, -1) == 1
     assert "raised at pool.checkout" in caplog.text

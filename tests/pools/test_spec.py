@@ -1,48 +1,17 @@
-"""What a pool is made of, and how it is scaled."""
+"""What a pool is made of, and what the machine gives it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dspex_lab.errors import ConfigurationError
-from dspex_lab.pools import MINIMUM_MEMORY, Machine, PoolSpec, default_spec, machine
-from dspex_lab.pools import _spec as room
+from dspex_lab.pools import MINIMUM_MEMORY, Machine, PoolSpec, Recycle, default_spec, machine
+from dspex_lab.pools import _machine as room
 
 GB = 10**9
-
-
-@pytest.mark.parametrize(
-    ("cores", "memory", "workers", "each", "words"),
-    [
-        (16, 64 * GB, 8, 512_000_000, "8 workers of 512 MB, as wanted."),
-        (2, 64 * GB, 2, 512_000_000, "2 of 8 workers: this machine has 2 cores."),
-        (1, 64 * GB, 1, 512_000_000, "1 of 8 workers: this machine has 1 core."),
-        (16, 4 * GB, 3, 512_000_000, "3 of 8 workers: half of this machine's 4,000 MB of memory holds no more."),
-        (
-            2,
-            900_000_000,
-            1,
-            450_000_000,
-            "1 of 8 workers: half of this machine's 900 MB of memory holds no more and each has 450 MB and not 512 MB.",
-        ),
-        (
-            1,
-            500_000_000,
-            1,
-            MINIMUM_MEMORY,
-            "1 of 8 workers: this machine has 1 core and half of this machine's 500 MB of memory holds no more "
-            "and each has 384 MB and not 512 MB.",
-        ),
-    ],
-)
-def test_the_default_is_scaled_to_the_machine_and_says_how(
-    cores: int, memory: int, workers: int, each: int, words: str
-) -> None:
-    spec = default_spec(machine=Machine(cores, memory))
-    assert (spec.workers, spec.memory, spec.scaling) == (workers, each, words)
-    assert spec.preload == ("dspy", "dspex_lab.pipelines._remote")
 
 
 def test_this_machine_is_asked_when_none_is_given() -> None:
@@ -52,54 +21,128 @@ def test_this_machine_is_asked_when_none_is_given() -> None:
     assert default_spec().workers <= max(1, here.cores)
 
 
-def test_variables_override_the_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DSPEX_POOL_GENERAL_WORKERS", "3")
-    spec = default_spec(machine=Machine(2, 8 * GB))
-    assert (spec.workers, spec.memory) == (3, 512_000_000)
-    assert spec.scaling == "3 workers of 512 MB: set by DSPEX_POOL_GENERAL_WORKERS."
-    monkeypatch.setenv("DSPEX_POOL_GENERAL_MEMORY", "1.5 GiB")
-    spec = default_spec(machine=Machine(2, 8 * GB))
-    assert spec.memory == 1_610_612_736
-    assert "set by DSPEX_POOL_GENERAL_WORKERS and DSPEX_POOL_GENERAL_MEMORY" in spec.scaling
-    monkeypatch.setenv("DSPEX_POOL_GENERAL_MEMORY", "600000000")
-    assert default_spec(machine=Machine(2, 8 * GB)).memory == 600_000_000
-
-
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("WORKERS", "many"),
-        ("WORKERS", "0"),
-        ("WORKERS", "-2"),
-        ("WORKERS", "1.5"),
-        ("MEMORY", "lots"),
-        ("MEMORY", "5 parsecs"),
-        ("MEMORY", "10MB"),
-    ],
-)
-def test_a_variable_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch, key: str, text: str) -> None:
-    monkeypatch.setenv(f"DSPEX_POOL_GENERAL_{key}", text)
-    with pytest.raises(ConfigurationError, match=f"DSPEX_POOL_GENERAL_{key} is '{text}'") as caught:
-        default_spec()
-    assert caught.value.key == f"DSPEX_POOL_GENERAL_{key}"
-    assert caught.value.hint
-
-
-def test_an_unknown_default_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(ConfigurationError, match="Did you mean 'general'"):
-        default_spec("genral")
-
-
-@pytest.mark.parametrize(
-    ("workers", "memory", "threads"), [(0, GB, 1), (1, 10_000_000, 1), (1, GB, 0), (True, GB, 1), (1, 1.5e9, 1)]
-)
-def test_a_spec_that_makes_no_sense_is_refused(workers: int, memory: int, threads: int) -> None:
-    with pytest.raises(ConfigurationError, match="Pool 'mine'"):
-        PoolSpec("mine", workers, memory, threads)
+def test_gpus_are_those_that_cuda_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert machine().gpus == ()
 
 
 def test_a_spec_of_ones_own_says_so() -> None:
-    assert PoolSpec("mine", 2, GB).scaling == "2 workers of 1,000 MB, as asked."
+    spec = PoolSpec("mine", 2, GB)
+    assert spec.scaling == "2 workers of 1 GB, as asked."
+    assert (spec.threads, spec.queue, spec.patience, spec.heartbeat, spec.stuck_after) == (1, 1024, 300.0, 5.0, 30.0)
+    assert (spec.gpus, spec.workers_per_gpu, spec.confine, spec.shared_above) == ((), 1, True, 8_000_000)
+    assert spec.recycle == Recycle()
+    assert PoolSpec("mine", 1, GB).scaling == "1 worker of 1 GB, as asked."
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", ""),
+        ("name", "<img>"),
+        ("name", "a" * 65),
+        ("name", "address"),
+        ("name", None),
+        ("workers", 0),
+        ("workers", -1),
+        ("workers", True),
+        ("workers", 1.0),
+        ("workers", "2"),
+        ("workers", 1025),
+        ("memory", 10_000_000),
+        ("memory", 1.5e9),
+        ("memory", "1GB"),
+        ("memory", 2**60),
+        ("threads", 0),
+        ("threads", 257),
+        ("preload", "dspy"),
+        ("preload", ["os; import x"]),
+        ("preload", [1]),
+        ("environment", ["A"]),
+        ("environment", {"A=B": "1"}),
+        ("environment", {"A": 1}),
+        ("environment", {"A": "a\0b"}),
+        ("gpus", "0"),
+        ("gpus", [-1]),
+        ("gpus", [True]),
+        ("gpus", ["0,1"]),
+        ("workers_per_gpu", 0),
+        ("queue", 0),
+        ("queue", 10**7),
+        ("patience", 0),
+        ("patience", float("inf")),
+        ("patience", float("nan")),
+        ("patience", "soon"),
+        ("heartbeat", -1),
+        ("stuck_after", 0),
+        ("stuck_after", 4.9),
+        ("cpu_seconds", 0),
+        ("cpu_seconds", True),
+        ("writable", "/srv"),
+        ("writable", ["/"]),
+        ("writable", ["/srv/../.."]),
+        ("writable", [""]),
+        ("writable", ["a\0b"]),
+        ("confine", 1),
+        ("confine", "yes"),
+        ("shared_above", 0),
+        ("recycle", None),
+        ("recycle", {"age": 1}),
+        ("recycle", Recycle(memory=2 * GB)),
+        ("scaling", 3),
+    ],
+)
+def test_each_value_that_makes_no_sense_is_refused_by_name(key: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        PoolSpec(**{"name": "mine", "workers": 1, "memory": GB, key: value})
+    assert key in str(caught.value.key)
+    assert caught.value.expected
+    assert caught.value.hint
+    assert key in caught.value.message
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("memory", 10), ("memory", "1GB"), ("memory", True), ("age", 0), ("age", "1h"), ("calls", 0), ("calls", 1.5)],
+)
+def test_when_workers_are_renewed_is_checked_too(key: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Recycle(**{key: value})
+    assert caught.value.key == f"recycle.{key}"
+
+
+@pytest.mark.parametrize(
+    ("recycle", "said"),
+    [
+        (Recycle(), "never"),
+        (Recycle(memory=GB), "1 GB kept"),
+        (Recycle(memory=GB, age=60, calls=1000), "1 GB kept or 60 s or 1,000 calls"),
+    ],
+)
+def test_when_workers_are_renewed_is_said(recycle: Recycle, said: str) -> None:
+    assert str(recycle) == said
+
+
+def test_lists_become_tuples_and_folders_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spec = PoolSpec("mine", 1, GB, preload=["json", "json"], gpus=[0, "GPU-1"], writable=["~/out", "here"])  # type: ignore[arg-type]
+    assert spec.preload == ("json",)
+    assert spec.gpus == ("0", "GPU-1")
+    assert spec.writable == (f"{tmp_path}/out", str(Path.cwd() / "here"))
+
+
+def test_an_environment_is_not_shown() -> None:
+    key = "sk-very-secret-0123456789"
+    assert key not in repr(PoolSpec("mine", 1, GB, environment={"A_KEY": key}))
+    with pytest.raises(ConfigurationError) as caught:
+        PoolSpec("mine", 1, GB, environment={"A-KEY": key})
+    assert key not in repr(caught.value) + str(caught.value) + repr(vars(caught.value))
+    assert "A-KEY" in str(caught.value)
+
+
+def test_the_least_memory_is_allowed() -> None:
+    assert PoolSpec("mine", 1, MINIMUM_MEMORY).memory == MINIMUM_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -117,6 +160,12 @@ def test_cores_respect_affinity_and_the_control_group(tmp_path: Path, files: dic
     assert room._cores(8, 6, tmp_path) == cores
 
 
+def test_cores_without_affinity_are_all_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert room._affinity() == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("files", "memory"),
     [
@@ -130,6 +179,11 @@ def test_cores_respect_affinity_and_the_control_group(tmp_path: Path, files: dic
 def test_memory_respects_the_control_group(tmp_path: Path, files: dict[str, str], memory: int) -> None:
     _write(tmp_path, files)
     assert room._memory(8 * GB, tmp_path) == memory
+
+
+def test_an_unknown_default_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigurationError, match="Did you mean 'general'"):
+        default_spec("genral", machine=Machine(2, 8 * GB))
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

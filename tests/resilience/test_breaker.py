@@ -11,49 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from breaker_helpers import DOWN, breaker, clock, fail, settings, told
+from clocks import Clock
 
-from dspex_lab.errors import BudgetExceeded, CircuitOpen, ConfigurationError, LMError
-from dspex_lab.resilience import Breaker, BreakerSettings, Change, Permit, ailing
+from dspex_lab.errors import CircuitOpen, ConfigurationError, LMError
+from dspex_lab.resilience import Breaker, BreakerSettings, Change, Permit
 
-DOWN = LMError("down", status=503)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def told() -> list[Change]:
-    return []
-
-
-def settings(**changed: Any) -> BreakerSettings:
-    return BreakerSettings(**{"window": 4, "minimum": 2, "cool_down": 10.0, "growth": 2.0, "longest": 35.0, **changed})
-
-
-@pytest.fixture
-def breaker(clock: Clock, told: list[Change]) -> Breaker:
-    return Breaker("a/b", settings(), told.append, clock)
-
-
-def fail(breaker: Breaker, times: int = 1, error: BaseException = DOWN) -> None:
-    for _ in range(times):
-        breaker.admit().failed(error)
-
-
-def asked(status: int | None, seconds: float) -> LMError:
-    error = LMError("later", status=status)
-    error.retry_after = seconds  # type: ignore[attr-defined]
-    return error
+__all__ = ["breaker", "clock", "told"]
 
 
 def test_a_target_that_answers_stays_closed(breaker: Breaker) -> None:
@@ -232,66 +196,6 @@ def test_a_permit_judges_by_what_leaves_its_block(breaker: Breaker) -> None:
     with pytest.raises(LMError), breaker.admit():
         raise DOWN
     assert (breaker.status().calls, breaker.status().failures) == (2, 1)
-
-
-@pytest.mark.parametrize(
-    ("error", "calls", "failures"),
-    [
-        (DOWN, 1, 1),
-        (TimeoutError(), 1, 1),
-        (ConnectionResetError(), 1, 1),
-        (LMError("x", status=408), 1, 1),
-        (LMError("x", status=429), 0, 0),
-        (LMError("x", status=400), 1, 0),
-        (LMError("x", status=401), 1, 0),
-        (LMError("x", status=409), 1, 0),
-        (BudgetExceeded("x"), 0, 0),
-        (ConfigurationError("x"), 0, 0),
-        (asyncio.CancelledError(), 0, 0),
-        (KeyboardInterrupt(), 0, 0),
-    ],
-    ids=repr,
-)
-def test_what_counts_against_the_target(breaker: Breaker, error: BaseException, calls: int, failures: int) -> None:
-    breaker.admit().failed(error)
-    assert (breaker.status().calls, breaker.status().failures) == (calls, failures)
-
-
-def test_a_status_further_down_counts_too() -> None:
-    error = LMError("outer")
-    error.__cause__ = LMError("inner", status=429)
-    assert not ailing(error)
-    error.__cause__ = LMError("inner", status=503)
-    assert ailing(error)
-
-
-def test_the_settings_say_what_counts(clock: Clock) -> None:
-    breaker = Breaker("t", settings(on=lambda error: isinstance(error, KeyError)), clock=clock)
-    fail(breaker, 5, ValueError("x"))
-    assert breaker.state == "closed"
-    fail(breaker, 2, KeyError("x"))
-    assert breaker.state == "open"
-
-
-def test_a_judge_that_raises_does_not_keep_the_probes_place(clock: Clock) -> None:
-    judges = iter([True, True])
-    breaker = Breaker("t", settings(on=lambda error: next(judges)), clock=clock)
-    fail(breaker, 2)
-    clock.now += 10
-    with pytest.raises(StopIteration):
-        breaker.admit().failed(DOWN)
-    breaker.admit().succeeded()
-    assert breaker.state == "closed"
-
-
-def test_a_failure_that_asks_for_a_longer_pause_gets_it(breaker: Breaker) -> None:
-    fail(breaker, 2, asked(503, 60.0))
-    assert breaker.refuses_for() == 60.0
-
-
-def test_a_failure_cannot_ask_for_an_hour(breaker: Breaker) -> None:
-    fail(breaker, 2, asked(503, 3_600.0))
-    assert breaker.refuses_for() == 300.0
 
 
 def test_it_is_opened_and_closed_by_hand(breaker: Breaker, clock: Clock, told: list[Change]) -> None:

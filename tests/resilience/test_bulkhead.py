@@ -4,50 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import pickle
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from bulkhead_helpers import busy, places, threads, until
+from clocks import Clock
 
-from dspex_lab.errors import BulkheadFull, ConfigurationError, LMError
+from dspex_lab.errors import BulkheadFull
 from dspex_lab.resilience import Bulkhead, BulkheadSettings, BulkheadStatus, Change, Slot
-from dspex_lab.resilience._waiters import TaskWaiter
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def places(count: int = 1, **changed: Any) -> BulkheadSettings:
-    return BulkheadSettings(**{"limit": count, "adaptive": False, **changed})
-
-
-def busy(seconds: float | None = None) -> LMError:
-    error = LMError("slow down", status=429)
-    error.retry_after = seconds  # type: ignore[attr-defined]
-    return error
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Wait for what another thread does; it comes or the test's own time limit ends this."""
-    while not what():
-        time.sleep(0.0005)
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
+__all__ = ["threads"]
 
 
 def test_as_many_as_there_are_places_get_in_at_once(threads: ThreadPoolExecutor) -> None:
@@ -213,232 +185,6 @@ def test_whatever_leaves_the_block_gives_the_place_back(error: BaseException) ->
     with pytest.raises(type(error)):
         asyncio.run(main())
     assert bulkhead.status().in_use == 0
-
-
-def test_a_cancelled_waiter_leaves_the_queue() -> None:
-    bulkhead = Bulkhead("p", places())
-
-    async def main() -> None:
-        held = await bulkhead.aacquire()
-        waiting = asyncio.create_task(bulkhead.aacquire())
-        await asyncio.sleep(0)
-        assert bulkhead.status().waiting == 1
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert bulkhead.status().waiting == 0
-        held.released()
-
-    asyncio.run(main())
-    assert bulkhead.has_room()
-
-
-def test_a_waiter_cancelled_with_its_place_in_hand_gives_it_to_the_next() -> None:
-    bulkhead = Bulkhead("p", places())
-
-    async def main() -> None:
-        held = await bulkhead.aacquire()
-        first, second = (asyncio.create_task(bulkhead.aacquire()) for _ in range(2))
-        await asyncio.sleep(0)
-        held.released()  # the first has the place now, and does not know it yet
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
-        (await second).released()
-
-    asyncio.run(main())
-    status = bulkhead.status()
-    assert (status.in_use, status.waiting, status.entered) == (0, 0, 2)
-
-
-def test_a_place_granted_to_a_dead_loop_goes_to_the_next(threads: ThreadPoolExecutor) -> None:
-    bulkhead = Bulkhead("p", places())
-    held = bulkhead.acquire()
-    loop = asyncio.new_event_loop()
-    waiting = loop.create_task(bulkhead.aacquire())
-    loop.run_until_complete(asyncio.sleep(0))
-    waiting.get_loop().call_exception_handler = lambda context: None  # type: ignore[method-assign]
-    loop.close()
-    alive = threads.submit(bulkhead.acquire)
-    until(lambda: bulkhead.status().waiting == 2)
-    held.released()
-    alive.result().released()
-    waiting._coro.close()  # type: ignore[attr-defined]
-    del waiting
-    gc.collect()
-    status = bulkhead.status()
-    assert (status.in_use, status.waiting, status.entered) == (0, 0, 2)
-
-
-def test_any_number_of_dead_waiters_is_passed_over() -> None:
-    bulkhead = Bulkhead("p", places(queue=2_000))
-    held = bulkhead.acquire()
-    loop = asyncio.new_event_loop()
-    waiting = [loop.create_task(bulkhead.aacquire()) for _ in range(1_500)]
-    loop.run_until_complete(asyncio.sleep(0))
-    assert bulkhead.status().waiting == 1_500
-    loop.call_exception_handler = lambda context: None  # type: ignore[method-assign]
-    loop.close()
-    held.released()
-    for task in waiting:
-        task._coro.close()  # type: ignore[attr-defined]
-    del waiting, task
-    gc.collect()
-    status = bulkhead.status()
-    assert (status.in_use, status.waiting) == (0, 0)
-
-
-def test_who_is_woken_after_its_loop_has_ended_with_its_call_done_gives_nothing_back_twice() -> None:
-    bulkhead = Bulkhead("p", places())
-    seen: list[TaskWaiter] = []
-    held = bulkhead.acquire()
-
-    async def main() -> None:
-        task = asyncio.create_task(bulkhead.aacquire())
-        await asyncio.sleep(0)
-        seen.extend(each for each in bulkhead._queue if isinstance(each, TaskWaiter))
-        held.released()
-        (await task).released()
-
-    asyncio.run(main())
-    # Another thread may have meant to wake it all the while (a pause does): it comes only now.
-    bulkhead._wake(list(seen))
-    assert len(seen) == 1
-    assert bulkhead.status().in_use == 0
-
-
-def test_a_pause_lets_nobody_in_and_ends_by_itself(threads: ThreadPoolExecutor) -> None:
-    told: list[Change] = []
-    bulkhead = Bulkhead("p", places(2), told.append)
-    bulkhead.pause(0.02, "maintenance")
-    began = time.monotonic()
-    assert bulkhead.try_slot() is None
-    assert not bulkhead.has_room()
-    assert 0 < bulkhead.status().paused_for <= 0.02
-
-    async def main() -> None:
-        async with bulkhead.aslot():
-            pass
-
-    waiting = threads.submit(bulkhead.acquire)
-    asyncio.run(main())
-    waiting.result().released()
-    assert time.monotonic() - began >= 0.02
-    assert [(each.event, each.before, each.after, each.reason, each.details) for each in told] == [
-        ("bulkhead.pause", "running", "paused", "maintenance", {"seconds": 0.02})
-    ]
-
-
-def test_a_provider_that_asks_for_a_pause_gets_it_from_those_who_wait_already(threads: ThreadPoolExecutor) -> None:
-    clock, told = Clock(), []
-    bulkhead = Bulkhead("p", places(), told.append, clock)
-    held = bulkhead.acquire()
-    hurried = threads.submit(bulkhead.acquire, deadline=110.0)
-    until(lambda: bulkhead.status().waiting == 1)
-    held.failed(busy(30.0))
-    with pytest.raises(BulkheadFull, match=r"asked to be left alone for another 30\.0 s") as caught:
-        hurried.result()
-    assert caught.value.retry_after == 30.0
-    with pytest.raises(BulkheadFull, match="left alone"):
-        bulkhead.acquire(deadline=125.0)
-    assert [each.event for each in told] == ["bulkhead.pause", "bulkhead.reject", "bulkhead.reject"]
-    assert told[0].reason == "LMError: slow down"
-    clock.now = 130.0
-    bulkhead.acquire().released()
-
-
-def test_when_a_pause_is_over_newcomers_do_not_overtake_who_has_not_woken_yet() -> None:
-    clock = Clock()
-    bulkhead = Bulkhead("p", places(), clock=clock)
-
-    async def main() -> None:
-        bulkhead.pause(30.0)
-        waiting = asyncio.create_task(bulkhead.aacquire())
-        await asyncio.sleep(0)
-        clock.now += 30.0
-        assert bulkhead.try_slot() is None
-        assert not bulkhead.has_room()
-        newcomer = asyncio.create_task(bulkhead.aacquire())
-        await asyncio.sleep(0)
-        assert bulkhead.status().waiting == 2
-        for task in (waiting, newcomer):
-            task.cancel()
-        await asyncio.wait([waiting, newcomer])
-
-    asyncio.run(main())
-    assert bulkhead.has_room()
-
-
-def test_a_shorter_pause_does_not_end_a_longer_one_and_none_is_endless() -> None:
-    clock, told = Clock(), []
-    bulkhead = Bulkhead("p", places(longest_pause=60.0), told.append, clock)
-    bulkhead.pause(1e9)
-    bulkhead.pause(5)
-    bulkhead.pause(0)
-    assert bulkhead.status().paused_for == 60.0
-    assert len(told) == 1
-    with pytest.raises(ConfigurationError, match="seconds"):
-        bulkhead.pause(-1)
-
-
-def test_those_who_wait_when_a_pause_ends_all_go_on(threads: ThreadPoolExecutor) -> None:
-    bulkhead = Bulkhead("p", places(2))
-    held = [bulkhead.acquire(), bulkhead.acquire()]
-
-    def work() -> None:
-        with bulkhead.slot():
-            pass
-
-    jobs = [threads.submit(work) for _ in range(6)]
-    until(lambda: bulkhead.status().waiting == 6)
-    # The pause begins while they wait, and everything that was under way ends in it.
-    held[0].failed(busy(0.02))
-    held[1].succeeded()
-    for job in jobs:
-        job.result()
-    assert bulkhead.status().in_use == 0
-
-
-def test_the_limit_rises_and_falls_and_is_told(threads: ThreadPoolExecutor) -> None:
-    clock, told = Clock(), []
-    bulkhead = Bulkhead("p", BulkheadSettings(limit=2, tolerance=None, decrease=0.5), told.append, clock)
-    for _ in range(3):
-        slots = [bulkhead.acquire(), bulkhead.acquire()]
-        clock.now += 1
-        for slot in slots:
-            slot.succeeded()
-    assert bulkhead.status().limit == 3
-    slots = [bulkhead.acquire() for _ in range(3)]
-    clock.now += 1
-    for slot in slots:
-        slot.failed(busy())
-    assert bulkhead.status().limit == 1
-    assert [(each.event, each.before, each.after) for each in told] == [
-        ("bulkhead.limit", "2", "3"),
-        ("bulkhead.limit", "3", "1"),
-    ]
-    assert told[1].reason == "the provider has too much to do: LMError: slow down"
-
-
-def test_a_limit_that_rises_lets_those_in_who_wait(threads: ThreadPoolExecutor) -> None:
-    bulkhead = Bulkhead("p", BulkheadSettings(limit=1, tolerance=None))
-    held = bulkhead.acquire()
-    jobs = [threads.submit(bulkhead.acquire) for _ in range(2)]
-    until(lambda: bulkhead.status().waiting == 2)
-    held.succeeded()
-    slots = [job.result() for job in jobs]
-    assert bulkhead.status().in_use == 2
-    for slot in slots:
-        slot.released()
-
-
-def test_other_failures_teach_nothing() -> None:
-    told: list[Change] = []
-    bulkhead = Bulkhead("p", BulkheadSettings(limit=4), told.append)
-    for _ in range(10):
-        bulkhead.acquire().failed(LMError("x", status=500))
-        bulkhead.acquire().failed(asyncio.CancelledError())
-    assert (bulkhead.status().limit, told) == (4, [])
 
 
 def test_the_settings_say_what_is_too_much() -> None:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
+from clocks import Clock
 
 from dspex_lab.errors import ConfigurationError, PipelineError
 from dspex_lab.resilience import Deadline, _deadline
 
 
-class Clock:
-    now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(_deadline, "time", clock)
+    monkeypatch.setattr(_deadline, "time", SimpleNamespace(monotonic=clock))
     return clock
 
 

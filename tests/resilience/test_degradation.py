@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+from clocks import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -26,13 +27,6 @@ from dspex_lab.resilience import (
 
 SETTINGS = DegradationSettings(calm=5.0, hold=1.0, back=0.5)
 CALM, FULL = Load(), Load(use=1.0, queue=1.0, refused=1.0, open=1.0)
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_the_levels_are_in_the_stated_order() -> None:

@@ -10,16 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from clocks import Clock
 
 from dspex_lab.errors import ConfigurationError
 from dspex_lab.resilience import Change, Finding, Health, HealthSettings, _health
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def threads() -> list[str]:
@@ -27,8 +21,11 @@ def threads() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for thread in [each for each in threading.enumerate() if each.name == "dspex-health"]:
+        thread.join(60)  # of a Lab of another file, whose check ran too long to be waited for
     assert threads() == []
+    monkeypatch.setattr(_health, "_FAREWELL", 60.0)  # however slow the machine is
     yield
     assert threads() == []
 
@@ -329,3 +326,26 @@ def test_many_who_check_at_once_take_turns_and_tell_a_change_once() -> None:
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         HealthSettings(**wrong)
+
+
+def test_closing_waits_for_a_thread_that_has_nothing_more_to_do_and_is_still_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending, release = threading.Event(), threading.Event()
+    look_on = Health._look_on
+
+    def ends_late(health: Health) -> None:
+        look_on(health)
+        ending.set()
+        release.wait(60)
+
+    monkeypatch.setattr(Health, "_look_on", ends_late)
+    health = Health(SLOW)
+    health.add("a", lambda: None)
+    health.suspect("a")
+    assert ending.wait(60)
+    closing = threading.Thread(target=health.close)
+    closing.start()
+    closing.join(0.3)
+    assert closing.is_alive(), "it does not wait"
+    release.set()
+    closing.join(60)
+    assert not closing.is_alive()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex_lab.security import MASK, Redactor, may_hold_secret, redact
+from dspex_lab.security import MASK, Redactor, holds_secret, may_hold_secret, redact
 
 DIGITS = "0123456789"
 SECRETS = [
@@ -148,3 +149,13 @@ def test_json_stays_json(value: object) -> None:
 def test_what_may_hold_no_secret_is_not_changed(text: str) -> None:
     if not may_hold_secret(text):
         assert redact(text) == text
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_secret_in_a_pickle_is_found_whatever_its_length(secret: str, protocol: int) -> None:
+    for more in range(90):
+        longer = secret + "7" * more
+        for value in (longer, longer.encode(), {"key": longer}, [pickle.dumps(longer, protocol)]):
+            assert holds_secret(pickle.dumps(value, protocol)) is redact(f" {longer} ").startswith(f" {MASK}"), (more, value)
+    assert not holds_secret(pickle.dumps(["task-related", "a mask-1 and risk-22-for-everybody", "Bearer"], protocol))

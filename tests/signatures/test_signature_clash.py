@@ -1,20 +1,18 @@
-"""What cannot be connected: only definite clashes are told, and each of them is one."""
+"""What cannot be connected: only definite clashes are told."""
 
 from __future__ import annotations
 
 import collections
 import collections.abc
-import dataclasses
 import datetime
 import decimal
-import enum
 import fractions
 import pathlib
 import re
 import typing
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, NewType, Optional, Protocol, TypedDict, TypeVar, Union
+from typing import Annotated, Any, ForwardRef, Literal, NewType, Optional, Union
 
 import dspy
 import numpy as np
@@ -22,115 +20,30 @@ import numpy.typing as npt
 import pandas as pd
 import pydantic
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from dspex_lab.errors import SignatureError
-from dspex_lab.signatures import Field, Signature, why_not
-
-STEADY = settings(
-    max_examples=400,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
+from clash_types import (
+    Abstract,
+    Base,
+    Color,
+    Custom,
+    Data,
+    Derived,
+    FromAttributes,
+    FromText,
+    Guessed,
+    Mixin,
+    Name,
+    Number,
+    Other,
+    Plain,
+    Reads,
+    Root,
+    T,
+    Tup,
+    Typed,
+    UserId,
 )
 
-
-class Color(enum.Enum):
-    RED = "red"
-    TWO = 2
-
-
-class Guessed(enum.Enum):
-    A = "a"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Guessed:
-        return cls.A
-
-
-class Name(enum.StrEnum):
-    A = "a"
-
-
-class Number(enum.IntEnum):
-    ONE = 1
-
-
-@dataclasses.dataclass
-class Data:
-    a: int
-
-
-class Base(pydantic.BaseModel):
-    a: int
-
-
-class Derived(Base):
-    b: int = 0
-
-
-class Other(pydantic.BaseModel):
-    a: int
-
-
-class FromText(pydantic.BaseModel):
-    a: int
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def read(cls, value: Any) -> Any:
-        return {"a": int(value)} if isinstance(value, str) else value
-
-
-class FromAttributes(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(from_attributes=True)
-    a: int
-
-
-class Root(pydantic.RootModel[list[int]]):
-    pass
-
-
-class Tup(NamedTuple):
-    a: int
-
-
-class Typed(TypedDict):
-    a: int
-
-
-class Plain:
-    pass
-
-
-class Mixin:
-    pass
-
-
-class Both(Plain, Mixin):
-    pass
-
-
-class Custom:
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        from pydantic_core import core_schema
-
-        return core_schema.any_schema()
-
-
-class Reads(Protocol):
-    def read(self) -> str: ...
-
-
-class Abstract(collections.abc.Sized):
-    pass
-
-
-T = TypeVar("T")
-UserId = NewType("UserId", int)
+from dspex_lab.signatures import why_not
 
 
 @pytest.mark.parametrize(
@@ -292,121 +205,6 @@ def test_an_alias_that_names_itself_is_taken_to_fit() -> None:
     assert why_not(generic[int], list[str]) is None
     assert why_not(generic[int], int) is not None
     assert why_not(alias, int) == "alias is no int"
-
-
-# -- as a property ----------------------------------------------------------------------------------------------------
-SCALARS: dict[Any, st.SearchStrategy[Any]] = {
-    str: st.sampled_from(["", "a", "red", "1", "2024-01-01", "x" * 9]),
-    int: st.integers(-3, 3),
-    float: st.sampled_from([0.0, 1.0, 1.5, -2.0]),
-    bool: st.booleans(),
-    bytes: st.sampled_from([b"", b"a"]),
-    complex: st.sampled_from([1j, 1 + 0j]),
-    type(None): st.none(),
-    datetime.date: st.sampled_from([datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1)]),
-    datetime.datetime: st.just(datetime.datetime(2024, 1, 1)),
-    datetime.time: st.just(datetime.time(1)),
-    datetime.timedelta: st.just(datetime.timedelta(1)),
-    decimal.Decimal: st.sampled_from([decimal.Decimal(1), decimal.Decimal("1.5")]),
-    fractions.Fraction: st.just(fractions.Fraction(1)),
-    uuid.UUID: st.just(uuid.UUID(int=1)),
-    pathlib.Path: st.just(pathlib.Path("a")),
-    Color: st.sampled_from(Color),
-    Name: st.sampled_from(Name),
-    Number: st.sampled_from(Number),
-    Guessed: st.sampled_from(Guessed),
-    Data: st.just(Data(1)),
-    Base: st.sampled_from([Base(a=1), Derived(a=1)]),
-    Derived: st.just(Derived(a=1)),
-    Other: st.just(Other(a=1)),
-    FromText: st.just(FromText(a=1)),
-    FromAttributes: st.just(FromAttributes(a=1)),
-    Tup: st.just(Tup(1)),
-    Typed: st.just({"a": 1}),
-    Plain: st.sampled_from([Plain(), Both()]),
-    Mixin: st.just(Mixin()),
-    np.float64: st.just(np.float64(1)),
-    np.int64: st.just(np.int64(1)),
-    Literal["a"]: st.just("a"),
-    Literal["red", 2]: st.sampled_from(["red", 2]),
-    Literal[1]: st.just(1),
-    Literal[True]: st.just(True),
-    Literal[Color.RED]: st.just(Color.RED),
-}
-leaves = st.sampled_from(list(SCALARS.items()))
-Drawn = tuple[Any, st.SearchStrategy[Any]]
-
-
-def _hashable(drawn: Drawn) -> bool:
-    return drawn[0] in (str, int, float, bool, bytes, datetime.date, uuid.UUID, Color, Number)
-
-
-def _optional(drawn: Drawn) -> Drawn:
-    return drawn[0] | None if drawn[0] is not type(None) else drawn[0], st.one_of(drawn[1], st.none())
-
-
-#: A type with its values; containers are not empty, as an empty one fits whatever it might hold.
-typed: st.SearchStrategy[Drawn] = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        inner.map(lambda d: (list[d[0]], st.lists(d[1], min_size=1, max_size=2))),
-        inner.map(lambda d: (Sequence[d[0]], st.lists(d[1], min_size=1, max_size=2))),
-        inner.map(lambda d: (tuple[d[0], ...], st.lists(d[1], min_size=1, max_size=2).map(tuple))),
-        st.tuples(inner, inner).map(lambda p: (tuple[p[0][0], p[1][0]], st.tuples(p[0][1], p[1][1]))),
-        inner.filter(_hashable).map(lambda d: (set[d[0]], st.sets(d[1], min_size=1, max_size=2))),
-        inner.filter(_hashable).map(lambda d: (frozenset[d[0]], st.frozensets(d[1], min_size=1, max_size=2))),
-        st.tuples(inner.filter(_hashable), inner).map(
-            lambda p: (dict[p[0][0], p[1][0]], st.dictionaries(p[0][1], p[1][1], min_size=1, max_size=2))
-        ),
-        st.tuples(inner, inner).map(lambda p: (Union[p[0][0], p[1][0]], st.one_of(p[0][1], p[1][1]))),  # noqa: UP007
-        inner.map(_optional),
-        inner.map(lambda d: (Annotated[d[0], "note"], d[1])),
-    ),
-    max_leaves=3,
-)
-
-
-@STEADY
-@given(typed, typed, st.data())
-def test_no_value_fits_where_a_clash_is_told(produced: Drawn, wanted: Drawn, data: st.DataObject) -> None:
-    clash = why_not(produced[0], wanted[0])
-    if clash is None:
-        return
-    sig = Signature([Field("x", wanted[0])])
-    for _ in range(3):
-        with pytest.raises(SignatureError):
-            sig.validate_inputs({"x": data.draw(produced[1])})
-
-
-@STEADY
-@given(typed, st.data())
-def test_a_type_never_clashes_with_itself_or_what_it_is_part_of(drawn: Drawn, data: st.DataObject) -> None:
-    tp = drawn[0]
-    assert why_not(tp, tp) is None
-    assert why_not(tp, Union[tp, Plain]) is None  # noqa: UP007
-    assert why_not(Union[tp, Plain], tp) is None  # noqa: UP007
-    assert why_not(list[tp], list[tp]) is None
-    assert why_not(tp, Annotated[tp, "note"]) is None
-
-
-@pytest.mark.parametrize("produced", SCALARS, ids=str)
-def test_every_pair_of_plain_types_is_told_truly(produced: Any) -> None:
-    """Nothing that is accepted is called a clash (all pairs, all values)."""
-    values: list[Any] = []
-
-    @settings(max_examples=20, derandomize=True, database=None)
-    @given(SCALARS[produced])
-    def collect(value: Any) -> None:
-        values.append(value)
-
-    collect()
-    for wanted in SCALARS:
-        if why_not(produced, wanted) is None:
-            continue
-        sig = Signature([Field("x", wanted)])
-        for value in values:
-            with pytest.raises(SignatureError):
-                sig.validate_inputs({"x": value})
 
 
 def test_a_clash_is_told_also_where_a_class_has_more_subclasses_than_are_looked_at() -> None:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
 import annotated_types as at
 import pydantic
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import ValidationError
+from steady import STEADY
 
 from dspex_lab.errors import SignatureError
 from dspex_lab.signatures import MISSING, Field, Signature, signature
@@ -21,13 +22,7 @@ from dspex_lab.signatures._meta import Regex, engine_of
 from dspex_lab.signatures._typed_dict import readable
 from dspex_lab.signatures._validate import Checker, adapter
 
-STEADY = settings(
-    max_examples=300,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+MANY = settings(STEADY, max_examples=300)
 
 
 class Color(enum.Enum):
@@ -134,7 +129,7 @@ def outcome(validate: Any, record: Any) -> Any:
     return repr(found)
 
 
-@STEADY
+@MANY
 @given(st.lists(types, min_size=1, max_size=2), st.data())
 def test_both_ways_accept_and_return_the_same(chosen: list[Any], data: st.DataObject) -> None:
     defaults = data.draw(st.lists(st.sampled_from([MISSING, MISSING, None]), min_size=2, max_size=2))
@@ -229,7 +224,7 @@ def test_the_rest_is_searched_in_linear_time(pattern: str) -> None:
     assert engine_of(pattern) == "rust-regex"
 
 
-@STEADY
+@MANY
 @given(
     st.lists(
         st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", "(a|b)", "(?:ab)?", "a*", "b+", "^", r"\b", "a{2}"]), max_size=5

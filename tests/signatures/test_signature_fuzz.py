@@ -9,21 +9,15 @@ from typing import Annotated, Any, Literal
 
 import annotated_types as at
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from steady import STEADY
 
 from dspex_lab.errors import SignatureError
 from dspex_lab.signatures import MISSING, Field, Signature, signature
 from dspex_lab.signatures._nodes import check_name
 
-# Fixed examples: the tests of a project must not differ from run to run, nor depend on the machine's speed.
-STEADY = settings(
-    max_examples=300,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+MANY = settings(STEADY, max_examples=300)
 
 
 class Color(enum.Enum):
@@ -125,13 +119,13 @@ def read(text: str) -> Signature | None:
     return None
 
 
-@STEADY
+@MANY
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
     read(text)
 
 
-@STEADY
+@MANY
 @given(st.lists(st.sampled_from(PIECES), max_size=40), st.sampled_from(["", " "]))
 def test_any_soup_of_tokens_is_read_or_refused(pieces: list[str], between: str) -> None:
     sig = read(between.join(pieces))
@@ -139,7 +133,7 @@ def test_any_soup_of_tokens_is_read_or_refused(pieces: list[str], between: str) 
         assert signature(str(sig), types={**TYPES, **sig.types}) == sig
 
 
-@STEADY
+@MANY
 @given(st.data())
 def test_a_damaged_signature_is_read_or_refused(data: st.DataObject) -> None:
     whole = '"""Do."""\nq: list[Literal["a", Color.RED]][1..5] = ["a"] # it\n-> s: str[/^x/] | None, t: dict[str, int[0..]]'
@@ -198,7 +192,7 @@ def signatures(draw: st.DrawFn) -> Signature:
     return Signature(fields, instructions=None if instructions is None else "\n" + instructions)
 
 
-@STEADY
+@MANY
 @given(signatures())
 def test_every_signature_reads_back(sig: Signature) -> None:
     again = signature(str(sig), types=sig.types)

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from store_records import Script, end
+from store_records import Script, end, held_up
 
 from dspex_lab.errors import StoreError
 from dspex_lab.store import Store
@@ -192,13 +192,7 @@ def test_a_child_that_outlives_its_parent_does_not_hold_the_file(path: Path, scr
 def test_a_callback_that_never_returns_does_not_hold_up_closing_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dspex_lab.store._store.CLOSING", 0.1)
     store = Store(path)
-    entered, free = threading.Event(), threading.Event()
-
-    def hold(records: object) -> None:
-        entered.set()
-        free.wait(30)
-
-    store.on_commit(hold)
+    entered, free = held_up(store)
     store.write(end("r"))
     assert entered.wait(30)
     with pytest.raises(StoreError, match="callback does not return"):

@@ -24,7 +24,9 @@ def test_a_blank_file_gets_every_table() -> None:
     assert migrate(con, "x") == 0
     assert version_of(con, "x") == len(MIGRATIONS)
     found = columns(con)
-    assert {t for t, _, _ in found} == {"meta", "labs", "runs", "spans", "lm_calls", "events", "decisions", "checkpoints"}
+    kept = "meta labs runs spans lm_calls events decisions checkpoints sessions session_names variables variable_definitions"
+    kept += " variable_history jobs job_data trials programs datasets feedback"
+    assert {t for t, _, _ in found} == set(kept.split())
     for table in TABLES.values():
         expected = {name for name, _ in table.columns} | ({"lab_id"} if table.of_lab else set())
         assert {c for t, c, _ in found if t == table.name} == expected

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from store_records import START, call
+from store_records import START, at, call
 
 from dspex_lab.events import Event
 from dspex_lab.store import Store, views
@@ -17,10 +17,6 @@ from dspex_lab.store import Store, views
 def store() -> Iterator[Store]:
     with Store(":memory:", lab_id="mine") as made:
         yield made
-
-
-def at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(START + seconds, UTC).replace(tzinfo=None)
 
 
 def change(name: str, seconds: float, before: str, after: str, target: str = "m", **more: object) -> Event:

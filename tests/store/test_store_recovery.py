@@ -14,7 +14,7 @@ import pytest
 from store_records import START, begin, call, end, span
 
 from dspex_lab.events import Event
-from dspex_lab.store import Recovery, Store
+from dspex_lab.store import Recovery, Store, recorded_runs
 
 
 def test_a_clean_end_leaves_nothing_to_recover(path: Path) -> None:
@@ -48,6 +48,17 @@ def test_unfinished_runs_become_interrupted_ones(path: Path) -> None:
     with Store(path) as third:
         assert third.recovery is None
         assert len(third.query("SELECT * FROM runs")) == 5
+
+
+def test_an_interrupted_run_keeps_its_tags_and_is_found_by_them(path: Path) -> None:
+    with Store(path) as store:
+        store.write(Event("run.start", START, "a", data={"kind": "run", "name": "p", "tags": ["web", "request:1"]}))
+        store.write(Event("run.start", START, "b", data={"kind": "run", "name": "p", "tags": "no list"}))
+    with Store(path) as again:
+        (found,) = recorded_runs(again, tags=["web", "request:1"], unended=True)
+        assert (found.run_id, found.status, found.inputs, found.outputs) == ("a", "interrupted", {}, {})
+        assert recorded_runs(again, tags=["web"]) == []
+        assert [run.run_id for run in recorded_runs(again, unended=True)] == ["a", "b"]
 
 
 def test_a_beginning_without_data_still_counts(path: Path) -> None:

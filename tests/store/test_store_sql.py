@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from store_records import START, Script, end, span
+from store_records import START, Script, end, held_up, span
 
 from dspex_lab.errors import StoreError
-from dspex_lab.store import Store
+from dspex_lab.store import Store, _sql
 
 PICK = "SELECT"
 LONG = ", ".join(f"name AS n{i}" for i in range(60))
@@ -93,7 +93,7 @@ def test_everything_else_is_refused_and_changes_nothing(store: Store, sql: str, 
     assert caught.value.path == store.path
     found = store.query("SELECT run_id, name FROM runs")
     assert found.to_numpy().tolist() == [["r", "support"]]
-    assert len(store.query("SHOW TABLES")) == 8
+    assert len(store.query("SHOW TABLES")) == 19
     assert not (tmp_path / "x.csv").exists()
     store.write(end("s"))
     store.flush()
@@ -176,7 +176,9 @@ def test_errors_point_at_their_place(store: Store, sql: str, message: str, point
 
 def test_an_unknown_table_is_answered_with_those_there_are(store: Store) -> None:
     with pytest.raises(
-        StoreError, match="The tables are checkpoints, decisions, events, labs, lm_calls, meta, runs, spans"
+        StoreError,
+        match="The tables are checkpoints, datasets, decisions, events, feedback, job_data, jobs, labs, lm_calls, meta, "
+        "programs, runs, session_names, sessions, spans, trials, variable_definitions, variable_history, variables",
     ) as caught:
         store.query("SELECT * FROM run")
     assert 'Did you mean "runs"' in str(caught.value)
@@ -260,9 +262,11 @@ def test_the_rest_is_not_begun_after_the_time_limit(store: Store) -> None:
 
 
 def test_ctrl_c_stops_a_query(store: Store) -> None:
+    before = set(threading.enumerate())
+
     def press() -> None:
         # Once the query is at work, so that the signal cannot come before it.
-        while not any(t.name == "dspex-store-query" for t in threading.enumerate()):
+        while not any(t.name == "dspex-store-query" and t.is_alive() for t in set(threading.enumerate()) - before):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -273,6 +277,37 @@ def test_ctrl_c_stops_a_query(store: Store) -> None:
         if thread.name == "dspex-store-query":
             thread.join(30)
             assert not thread.is_alive()
+    assert store.query("SELECT 1").iloc[0, 0] == 1
+
+
+def test_ctrl_c_while_the_thread_of_a_query_starts_stops_the_query(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "dspex-store-query":
+            begun.append(thread)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.query(ENDLESS)
+    begun[0].join(60)
+    assert not begun[0].is_alive()
+
+
+def test_a_query_that_does_not_end_at_once_when_it_is_stopped_is_still_said_to_be_stopped(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = _sql._Work.interrupt
+    late: list[_sql._Work] = []
+    # As on a machine so busy that five seconds are not enough.
+    monkeypatch.setattr(_sql._Work, "interrupt", lambda work: late.append(work))
+    with pytest.raises(StoreError, match=r"took longer than 0.05 s and was stopped"):
+        store.query(ENDLESS, timeout=0.05)
+    stop(late[0])
+    assert late[0].done.wait(60)
     assert store.query("SELECT 1").iloc[0, 0] == 1
 
 
@@ -313,13 +348,7 @@ def test_threads_may_query_at_once(store: Store) -> None:
 
 
 def test_without_flush_only_what_is_committed_is_seen(store: Store) -> None:
-    held, free = threading.Event(), threading.Event()
-
-    def hold(records: object) -> None:
-        held.set()
-        free.wait(30)
-
-    store.on_commit(hold)
+    held, free = held_up(store)
     store.write(span("a"))
     assert held.wait(30)
     store.write(span("b"))

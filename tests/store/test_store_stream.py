@@ -83,9 +83,10 @@ ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b"
 
 def once_it_reads(work: Callable[[], object]) -> threading.Thread:
     """Call ``work`` in a thread as soon as a stream is under way."""
+    before = set(threading.enumerate())
 
     def wait() -> None:
-        while not any(t.name == "dspex-store-stream" for t in threading.enumerate()):
+        while not any(t.name == "dspex-store-stream" and t.is_alive() for t in set(threading.enumerate()) - before):
             os.sched_yield()
         work()
 

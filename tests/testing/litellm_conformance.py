@@ -10,7 +10,7 @@ import dspy
 import pytest
 
 from dspex_lab.testing import Declared, FaultyServer, Gate, ProviderConformance
-from dspex_lab.testing._engine_conformance import ask, stream
+from dspex_lab.testing._any_lm import ask, stream
 
 REFUSED = ("test_a_refusal_is_named_with_the_providers_words", "test_a_refused_stream_is_named_alike")
 NO_TIME = "drops Retry-After"

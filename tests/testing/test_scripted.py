@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -84,8 +85,8 @@ def test_the_delay_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("dspex_lab.testing._scripted.time.sleep", waited.append)
-    monkeypatch.setattr("dspex_lab.testing._scripted.asyncio.sleep", sleep)
+    monkeypatch.setattr("dspex_lab.testing._scripted.time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("dspex_lab.testing._scripted.asyncio", SimpleNamespace(sleep=sleep))
     lm = scripted_lm("x", delay=0.5)
     lm("x")
     asyncio.run(lm.acall("x"))

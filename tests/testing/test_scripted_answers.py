@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -101,8 +102,8 @@ def test_delays_come_in_turn_or_from_the_prompt(monkeypatch: pytest.MonkeyPatch)
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("dspex_lab.testing._scripted.time.sleep", waited.append)
-    monkeypatch.setattr("dspex_lab.testing._scripted.asyncio.sleep", sleep)
+    monkeypatch.setattr("dspex_lab.testing._scripted.time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("dspex_lab.testing._scripted.asyncio", SimpleNamespace(sleep=sleep))
     engine = ScriptedEngine("x", delay=[0.1, 0.0, 0.3])
     for _ in range(3):
         engine.complete(ask())

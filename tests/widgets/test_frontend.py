@@ -41,7 +41,7 @@ def test_what_is_shipped_is_what_is_built(tmp_path: Path) -> None:
     command = re.sub(r"--outdir=\S+", f"--outdir={tmp_path}", build)
     esbuild, *arguments = command.split()
     subprocess.run([FRONT / "node_modules" / ".bin" / esbuild, *arguments], cwd=FRONT, check=True, capture_output=True)
-    for name in ("run.js", "pipeline.js", "run.css"):
+    for name in ("run.js", "pipeline.js", "board.js", "job.js", "thumbs.js", "run.css", "board.css", "job.css"):
         assert (STATIC / name).read_text() == (tmp_path / name).read_text(), "run `npm run build` in widgets/"
 
 
@@ -54,7 +54,7 @@ def test_the_browsers_tests_pass() -> None:
 
 
 def test_what_is_shipped_asks_for_nothing() -> None:
-    for name in ("run.js", "pipeline.js", "run.css"):
+    for name in ("run.js", "pipeline.js", "board.js", "job.js", "thumbs.js", "run.css", "board.css", "job.css"):
         text = (STATIC / name).read_text()
         assert set(re.findall(r"https?://[^\s\"'`)]+", text)) <= {"http://www.w3.org/2000/svg"}
         assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|@import|url\(|\bimport\(|innerHTML", text)

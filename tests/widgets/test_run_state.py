@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from clocks import Clock
 from graphs import support
 from widget_records import Emits, whole_run
 
@@ -17,17 +18,9 @@ from dspex_lab.widgets._static import run_html, run_text
 from dspex_lab.widgets._text import step_line
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from dspex_lab.testing import FaultyServer
 
 KEY = "sk-test-0123456789abcdefghij"
 SIGNATURE = "message -> label"
+ANSWER = {"label": "billing"}
 #: How something is run: in the caller's thread, on an event loop, streamed; by the native predictor, or by DSPy's module.
 WAYS = ("run", "arun", "stream", "dspy", "adspy", "dspy stream")
 
@@ -47,6 +49,33 @@ def run(lab: dx.Lab, way: str, x: Any = SIGNATURE, *, options: Any = None, **fie
     return lab.run(x, options=options, **fields)
 
 
+async def cancelled(lab: dx.Lab, server: FaultyServer) -> None:
+    """Cancel a run whose request has reached the server."""
+    task = asyncio.ensure_future(lab.arun(SIGNATURE, message="x"))
+    assert await asyncio.to_thread(server.reached, 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def closed_under(lab: dx.Lab, work: Callable[[], Any], begun: Callable[[], bool]) -> Any:
+    """Close a Lab under the work of another thread; return what that gave or raised."""
+    caught: list[Any] = []
+
+    def doing() -> None:
+        try:
+            caught.append(work())
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=doing)
+    thread.start()
+    assert begun()
+    lab.close()
+    thread.join(30)
+    return caught[0]
+
+
 class Seen:
     """The LM calls and events that a Lab tells of."""
 
@@ -72,10 +101,11 @@ def only(result: dx.Result) -> Any:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[dx.Lab]:
+def quick(cache_in_memory: None) -> Iterator[dx.Lab]:
     """A Lab that waits for nothing between attempts, and a cache of DSPy's that no other test has filled."""
-    from dspy.clients.cache import Cache
-
-    monkeypatch.setattr(dspy, "cache", Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None))
     with dx.Lab(":memory:") as lab:
         yield without_waits(lab)
+
+
+def breaker_of(lab: dx.Lab) -> Any:
+    return lab.gateway.guard(lab.lm).breaker

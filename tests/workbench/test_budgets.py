@@ -10,14 +10,13 @@ from typing import Any
 
 import dspy
 import pytest
-from guard_helpers import KEY, SIGNATURE, WAYS, Seen, model_at, quick, run
+from guard_helpers import ANSWER, KEY, SIGNATURE, WAYS, Seen, cancelled, model_at, quick, run
 
 import dspex_lab as dx
 from dspex_lab.testing import Fault, FaultyServer, Reply
 
 __all__ = ["quick"]
 
-ANSWER = {"label": "billing"}
 MODEL = "openai/gpt-4o-mini"
 
 
@@ -113,17 +112,10 @@ def test_each_retry_is_a_request_of_its_own_for_the_budget(quick: dx.Lab) -> Non
 
 
 def test_what_is_given_up_is_booked_as_estimated_and_nothing_stays_held(quick: dx.Lab) -> None:
-    async def cancelled(server: FaultyServer) -> None:
-        task = asyncio.ensure_future(quick.arun(SIGNATURE, message="x"))
-        assert await asyncio.to_thread(server.reached, 1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
     quick.budget = "10 calls, $1"
     with FaultyServer(ANSWER, faults={1: Fault.hang()}) as server:
         quick.use(model_at(server, MODEL, max_tokens=10))
-        asyncio.run(cancelled(server))
+        asyncio.run(cancelled(quick, server))
     assert quick.budget.spent.calls == 1
     assert quick.budget.spent.assumed > 0
     assert _held(quick) == (0, 0, 0, 0)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import dspy
 import pydantic
 import pytest
+from guard_helpers import closed_under
 
 import dspex_lab as dx
 from dspex_lab.router import Implementation
@@ -51,21 +52,10 @@ def test_closing_the_lab_under_a_run_is_told_as_such() -> None:
         await asyncio.Event().wait()
         return x
 
-    caught: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            lab.run(dx.pipeline("p", y=endless, z=lambda x: x), x=1)
-        except BaseException as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert running.wait(30)
-    lab.close()
-    thread.join(30)
-    assert isinstance(caught[0], dx.ConfigurationError)
-    assert "closed while this ran" in str(caught[0])
+    pipeline = dx.pipeline("p", y=endless, z=lambda x: x)
+    caught = closed_under(lab, lambda: lab.run(pipeline, x=1), lambda: running.wait(30))
+    assert isinstance(caught, dx.ConfigurationError)
+    assert "closed while this ran" in str(caught)
 
 
 def test_a_run_in_another_thread_is_let_finish_and_is_recorded(tmp_path: Any) -> None:

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,22 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+
+
+@pytest.mark.parametrize("wrong", [{"pools": {"address": "nowhere"}}, {"lm": "nonsense"}, {"budget": "much"}], ids=list)
+def test_a_lab_that_cannot_be_made_holds_nothing(wrong: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    before, told = set(threading.enumerate()), []
+    for store in (":memory:", tmp_path / "lab.duckdb"):
+        try:
+            dx.Lab(store, dx.Config(**wrong))
+        except dx.DspexError as error:
+            told.append(error)  # as a notebook keeps it, and all that it has seen
+    assert len(told) == 2
+    assert set(threading.enumerate()) <= before
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert not [file for file in Path("/proc/self/fd").iterdir() if str(file.resolve()).endswith("lab.duckdb")]
 
 
 def test_a_second_process_is_told_who_holds_the_file(tmp_path: Path) -> None:
@@ -117,7 +135,8 @@ def test_a_kernel_that_is_shut_down_closes_its_lab_and_leaves_no_process(tmp_pat
     import psutil
     from jupyter_client.manager import KernelManager
 
-    manager = KernelManager(kernel_name="python3", transport="ipc")
+    # After half of its 5 s a kernel that closes its Lab would be killed.
+    manager = KernelManager(kernel_name="python3", transport="ipc", shutdown_wait_time=120)
     manager.start_kernel(cwd=str(tmp_path))
     client = manager.client()
     client.start_channels()
@@ -168,11 +187,18 @@ def test_an_interrupt_ends_a_run_keeps_what_was_done_and_records_it(tmp_path: Pa
         [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
     assert child.stdout is not None
-    for _ in range(2):
-        assert child.stdout.readline() == "running\n"
-        os.kill(child.pid, signal.SIGINT)
-        assert child.stdout.readline() == "interrupted True partial 2 cancelled True\n"
-    out, err = child.communicate(timeout=60)
+    watch = threading.Timer(120, child.kill)  # what is not interrupted must not wait for ever
+    watch.start()
+    with child:
+        try:
+            for _ in range(2):
+                assert child.stdout.readline() == "running\n"
+                os.kill(child.pid, signal.SIGINT)
+                assert child.stdout.readline() == "interrupted True partial 2 cancelled True\n"
+            out, err = child.communicate()
+        finally:
+            watch.cancel()
+            child.kill()
     assert out.strip() == "[('here', 'cancelled'), ('there', 'cancelled')]", err
 
 

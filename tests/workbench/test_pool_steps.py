@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import dspy
 import pytest
 
 import dspex_lab as dx
+from dspex_lab.pools import _running
 from dspex_lab.testing import scripted_lm
 
 
@@ -108,7 +113,7 @@ def test_async_functions_run_there_too(pooled: dx.Lab) -> None:
 
 def test_the_worker_is_named(pooled: dx.Lab) -> None:
     result = pooled.run(dx.pipeline("p", there=dx.step(where, pool="general")), x=1)
-    assert result.steps["there"].worker == f"general, pid {result['pid']}"
+    assert result.steps["there"].worker in {f"general-{n}, pid {result['pid']}" for n in range(8)}
     assert pooled.sql("SELECT worker FROM spans WHERE run_id = ? AND name = 'there'", [result.run_id])["worker"][0]
 
 
@@ -155,3 +160,89 @@ def test_a_timeout_ends_the_worker_by_name(pooled: dx.Lab) -> None:
     result = pooled.run(dx.pipeline("p", y=dx.step(forever, pool="general", timeout=0.3)), x=1)
     assert isinstance(result.error, dx.TaskTimeout)
     assert pooled.run(dx.pipeline("p", there=dx.step(where, pool="general")), x=1).status == "complete"
+
+
+def test_models_and_programs_travel_without_key_and_history(pooled: dx.Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-from-the-environment")
+    pooled.run(dx.pipeline("key", y=dx.step(key_of_the_worker, pool="general")), x=1).raise_for_status()
+    model = dspy.LM("openai/gpt-4o-mini", api_key="sk-from-the-environment")
+    model.history.append({"prompt": "said here"})
+    program = dspy.Predict("question -> answer")
+    program.traces.append("seen here")
+
+    def looked_at(x: int) -> list[object]:
+        model.history.append({"prompt": "said there"})
+        return [model.history, model.kwargs.get("api_key"), program.traces, model]
+
+    history, key, traces, home = pooled.run(dx.pipeline("p", y=dx.step(looked_at, pool="general")), x=1)["y"]
+    assert (history, traces, home.history) == ([{"prompt": "said there"}], [], [])
+    assert key == home.kwargs.get("api_key") == "sk-from-the-environment"
+    assert b"sk-from" not in cloudpickle_of(looked_at)
+
+
+def key_of_the_worker(x: int) -> int:
+    os.environ["OPENAI_API_KEY"] = "sk-from-the-environment"
+    return x
+
+
+def cloudpickle_of(value: object) -> bytes:
+    """Return the bytes that travel of a value."""
+    from dspex_lab.pools._frames import pack
+
+    return bytes(pack(value).head)
+
+
+def test_a_step_that_killed_two_workers_is_not_given_to_a_third(pooled: dx.Lab) -> None:
+    def fatal(x: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    def harmless(x: int) -> int:
+        return x
+
+    def error_of(function: object, x: int) -> object:
+        return pooled.run(dx.pipeline("p", y=dx.step(function, pool="general")), x=x).error
+
+    assert [type(error_of(fatal, 1)).__name__ for _ in range(3)] == ["WorkerKilled", "WorkerKilled", "PoisonTask"]
+    assert type(error_of(fatal, 2)).__name__ == "WorkerKilled"
+    assert error_of(harmless, 1) is None
+
+
+def test_what_a_step_raises_after_it_asked_a_model_has_its_own_name(pooled: dx.Lab) -> None:
+    class NoSuchOrder(ValueError):
+        pass
+
+    def fails(x: int) -> int:
+        dspy.Predict("question -> answer")(question="Which order?")
+        raise NoSuchOrder(x)
+
+    def too_large(x: int) -> int:
+        dspy.Predict("question -> answer")(question="How much?")
+        return len(bytearray(1 << 50))
+
+    def error_of(function: object) -> object:
+        return pooled.run(dx.pipeline("p", y=dx.step(function, pool="general")), x=1).error
+
+    assert type(error_of(fails)) is NoSuchOrder
+    assert type(error_of(too_large)) is dx.OutOfMemory
+
+
+def test_a_coroutine_on_a_pool_is_cancelled_and_its_worker_lives(pooled: dx.Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_running, "GRACE", 60)  # on a busy machine it is late in hearing that it should stop
+
+    async def waits(folder: str) -> None:
+        Path(folder, "begun").touch()  # noqa: ASYNC240 - quick
+        try:
+            await asyncio.Event().wait()
+        finally:
+            Path(folder, "cleaned").touch()  # noqa: ASYNC240 - quick
+
+    before = pooled.run(dx.pipeline("w", y=dx.step(where, pool="general")), x=1)["pid"]
+    folder = pooled.run(dx.pipeline("f", y=dx.step(lambda x: tempfile.mkdtemp(), pool="general")), x=1)["y"]
+    for timeout in (0.3, 3, 30):  # on a busy machine it may not have begun so soon
+        failed = pooled.run(dx.pipeline("p", y=dx.step(waits, pool="general", timeout=timeout)), folder=folder)
+        assert type(failed.error) is dx.TaskTimeout
+        if Path(folder, "begun").exists():
+            break
+    assert pooled.run(dx.pipeline("w", y=dx.step(where, pool="general")), x=1)["pid"] == before
+    assert Path(folder, "cleaned").exists()

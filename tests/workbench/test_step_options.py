@@ -72,7 +72,7 @@ def test_an_async_step_is_tried_again_within_its_own_timeout_each_time(lab: dx.L
             await asyncio.Event().wait()
         return x
 
-    result = lab.run(dx.pipeline("p", y=dx.step(stuck_once, retries=1, idempotent=True, timeout=0.05)), x=4)
+    result = lab.run(dx.pipeline("p", y=dx.step(stuck_once, retries=1, idempotent=True, timeout=0.5)), x=4)
     assert (result.outputs, calls) == ({"y": 4}, 2), result.error
 
 

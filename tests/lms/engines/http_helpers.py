@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import ssl
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 from dspy.lm15 import Config, Message, Request
 
 KEY = "sk-test-0123456789abcdef"
+WAYS = ["complete", "stream", "acomplete", "astream"]
 
 
 def ask(text: str = "What is it?", model: str = "http/any", **config: Any) -> Request:
@@ -67,8 +69,8 @@ def canned(*answers: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
                     with spoken:
                         _read_request(spoken)
                         spoken.sendall(left.pop(0) if len(left) > 1 else left[0])
-                except ssl.SSLError:
-                    continue  # the client does not trust it
+                except (ssl.SSLError, ConnectionError):
+                    continue  # the client does not trust it, or has left
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -80,16 +82,34 @@ def canned(*answers: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         thread.join()
 
 
+def _received(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionError("the client has left")
+    return data
+
+
 def _read_request(connection: socket.socket) -> None:
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        data += _received(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     length = int(next(line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")))
     while len(body) < length:
-        body += connection.recv(65536)
+        body += _received(connection)
 
 
 def http(body: bytes, kind: str = "application/json", *headers: str, status: str = "200 OK") -> bytes:
     head = [f"HTTP/1.1 {status}", f"content-type: {kind}", f"content-length: {len(body)}", *headers, "connection: close"]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+def sse(*payloads: Any) -> bytes:
+    lines = [f"data: {each if isinstance(each, str) else json.dumps(each)}\n\n" for each in payloads]
+    return http("".join(lines).encode(), "text/event-stream")
+
+
+def piece(text: str | None = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {
+        "choices": [{"index": 0, "delta": {**delta, **({} if text is None else {"content": text})}, "finish_reason": finish}]
+    }

@@ -15,7 +15,17 @@ TEMPLATE = (
 WORDS = 'the quick brown fox jumps over the lazy dog. How are you? Hello world {"label": "billing", "n": 1} true false é ü ☃'
 
 
-def make_checkpoint(folder: Path, *, template: str | None = TEMPLATE, context: int = 256, seed: int = 0, **config: Any) -> Path:
+def make_checkpoint(
+    folder: Path,
+    *,
+    template: str | None = TEMPLATE,
+    context: int = 256,
+    seed: int = 0,
+    hidden: int = 32,
+    layers: int = 2,
+    heads: int = 4,
+    **config: Any,
+) -> Path:
     """Write a checkpoint into ``folder`` and return it; ``config`` goes into its ``generation_config.json``."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -31,7 +41,7 @@ def make_checkpoint(folder: Path, *, template: str | None = TEMPLATE, context: i
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=special[0])
     tokenizer.chat_template = template
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
     about = LlamaConfig(
         vocab_size=len(tokenizer),
         num_key_value_heads=2,

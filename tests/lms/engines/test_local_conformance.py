@@ -13,20 +13,18 @@ pytest.importorskip("torch", reason="local models need torch (extra neural)")
 pytest.importorskip("transformers", reason="local models need transformers (extra neural)")
 pytest.importorskip("llguidance", reason="answers are held to a schema by llguidance (extra neural)")
 
-from local_checkpoints import make_checkpoint, one_thread, teach
+from local_checkpoints import one_thread
 
 from dspex_lab.lms.engines import LocalEngine, local_lm
 from dspex_lab.testing import Declared, EngineConformance
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(taught: Path) -> Iterator[Path]:
     with one_thread():
-        made = make_checkpoint(tmp_path_factory.mktemp("tiny"), context=4096)
-        teach(made, "one two three four", '{"label": "billing"}', prompts=["Say it.", "question 1", "question 30"])
-        held = LocalEngine(made, device="cpu")
+        held = LocalEngine(taught, device="cpu")
         held.load()  # the LMs of the tests share these weights
-        yield made
+        yield taught
         held.close()
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
+import dspy
+
 TOPICS: dict[str, list[str]] = {
     "loans": [
         "Can I keep this novel two more weeks?",
@@ -55,3 +59,10 @@ TOPICS: dict[str, list[str]] = {
 TRAIN = [(text, topic) for topic, texts in TOPICS.items() for text in texts[:9]]
 TEST = [(text, topic) for topic, texts in TOPICS.items() for text in texts[9:]]
 CODES = {"loans": "K4", "rooms": "Z9", "machines": "W1"}
+
+
+def examples(rows: list[tuple[str, str]], shuffled: int | None = None) -> list[dspy.Example]:
+    topics = [topic for _, topic in rows]
+    if shuffled is not None:
+        random.Random(shuffled).shuffle(topics)
+    return [dspy.Example(message=t, desk=CODES[y]).with_inputs("message") for (t, _), y in zip(rows, topics, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import cloudpickle
@@ -323,7 +324,7 @@ def test_engines_are_saved_and_made_again(engine: Any) -> None:
 
 def test_latency_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("dspex_lab.lms.exemplar._engine.time.sleep", waited.append)
+    monkeypatch.setattr("dspex_lab.lms.exemplar._engine.time", SimpleNamespace(sleep=waited.append))
     lm = make_lm("offline", latency=0.5, cache=False)
     assert lm("hello there") == ["hello there"]
     assert waited == [0.5]

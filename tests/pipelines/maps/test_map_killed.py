@@ -33,6 +33,8 @@ def work(n: int) -> int:
     with lock:
         count += 1
         over = stop and count >= stop
+        if count == 1:
+            lab.store.flush()  # that the map began is in the store: else there is nothing to go on with
     if over:
         threading.Event().wait()
     if n % 10 == 7:
