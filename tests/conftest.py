@@ -24,14 +24,16 @@ if sys.version_info < (3, 12):
     # thread, 3.11 refuses another one its tracer, with which coverage follows it. Nothing here forks while it holds a lock.
     sys.addaudithook = lambda hook: None
 
+# DSPy takes the folder of its cache when it is imported, which the next conftest may do.
+os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="dspex-cache-")
+
 settings.register_profile("steady", STEADY)
 settings.load_profile("steady")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Notebooks run in kernels of their own, which fixtures do not reach: they get a store and a cache that vanish."""
+    """Notebooks run in kernels of their own, which fixtures do not reach: they get a store that vanishes."""
     os.environ["DSPEX_STORE"] = ":memory:"
-    os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="dspex-cache-")
     # Ignored in the background of a shell and under nohup; tests that interrupt or end something would wait for ever.
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
