@@ -40,6 +40,7 @@ from dspex_lab.jobs._surroundings import Away
 from dspex_lab.jobs._told import Abandoned, Batch, Kept, Order, Went
 from dspex_lab.lms import Budget, Gateway, Ledger, set_price
 from dspex_lab.lms.budget import Estimate
+from dspex_lab.lms.choice import _prices
 from dspex_lab.security import one_line
 from dspex_lab.testing import scripted_lm
 
@@ -205,7 +206,8 @@ def test_the_lab_pays_for_its_jobs(place: Any) -> None:
     assert "this Lab" in again.progress.note
 
 
-def test_a_plan_is_priced_by_the_model_in_use() -> None:
+def test_a_plan_is_priced_by_the_model_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_prices, "_own", {})
     set_price("openai/a-model-of-this-test", input=2.0, output=3.0)
     lm = dspy.LM("openai/a-model-of-this-test")
     assert Models(lm).price(1_000_000, 2_000_000) == 8.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,18 @@ def test_one_that_ends_before_it_hears_of_the_stop_is_complete(jobs: Jobs, until
     gate("late").set()
     assert job.result(60) == 3
     assert job.state == "complete"
+
+
+def test_a_stop_may_meet_a_loop_that_has_closed(jobs: Jobs, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = jobs.start(Count(3, wait_before=2, gate="closed", polite=False))
+    until(job, "job.progress", note="at the gate")
+    gone = asyncio.new_event_loop()
+    gone.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs._running[job.id], "_loop", gone)
+        job.stop()
+    gate("closed").set()
+    assert job.result(60) == 3
 
 
 def test_what_breaks_while_it_stops_is_no_failure(jobs: Jobs, until: Until) -> None:

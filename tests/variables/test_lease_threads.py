@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
 
 from dspex_lab.errors import LeaseError
-from dspex_lab.variables import MemoryJournal, Space
+from dspex_lab.variables import MemoryJournal, Space, _lease
+from dspex_lab.variables._lease import Lease, held_here
 
 ROUNDS = 30
 
@@ -66,3 +72,32 @@ def test_whatever_threads_do_when_leases_expire_no_update_is_lost_and_none_comes
     again = Space(journal=journal, clock=lambda: 0.0)
     assert (again.get("k"), again.get("double")) == (written, 2 * written)
     assert again.lease("k", owner="o").fence > fences[-1]  # type: ignore[operator]
+
+
+class Watched(weakref.WeakSet[Lease]):
+    """A set to which another thread would like to add while it is gone through."""
+
+    def __iter__(self) -> Iterator[Lease]:
+        for each in super().__iter__():
+            if not self.others:
+                self.others.append(threading.Thread(target=self.begin))
+                self.others[0].start()
+                self.others[0].join(0.2)  # nothing would keep it from adding but the lock, for which it waits longer
+            yield each
+
+    begin: Callable[[], Any]
+    others: list[threading.Thread]
+
+
+def test_a_block_may_begin_in_another_thread_while_those_that_are_open_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = Space()
+    for name in "abc":
+        space.int(name, 0, 9)
+    one, two, three = (space.lease(name, owner=name) for name in "abc")
+    every = Watched([one, two])
+    every.begin, every.others = three.__enter__, []
+    monkeypatch.setattr(_lease, "_open", every)
+    assert held_here() == []
+    every.others[0].join(60)
+    assert len(every) == 3
+    three.release()

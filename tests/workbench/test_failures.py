@@ -89,6 +89,7 @@ def test_a_step_is_not_begun_once_the_deadline_has_passed(lab: dx.Lab) -> None:
     made = dx.pipeline("p", slow=dx.step(slow, on_error="continue"), after=lambda slow: begun.append(slow))
     result = lab.run(made, {"x": 1}, options=dx.RunOptions(deadline=0.05))
     assert "was not begun" in str(result.steps["after"].error)
+    assert isinstance(result.steps["after"].error.__cause__, TimeoutError)  # type: ignore[union-attr]
     assert not begun
 
 

@@ -332,9 +332,11 @@ def test_one_that_is_killed_leaves_what_it_had(place: Any, start: Start) -> None
 # ---- what is spent, and where ----------------------------------------------------------------------------------------
 
 
-def test_what_a_call_costs_is_said_or_not_known(place: Any, start: Start) -> None:
+def test_what_a_call_costs_is_said_or_not_known(place: Any, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     from dspex_lab.lms import set_price
+    from dspex_lab.lms.choice import _prices
 
+    monkeypatch.setattr(_prices, "_own", {})
     lm = scripted_lm({"code": "K7"}, model="vllm/priced")
     lm.engine.simulated = False
     jobs = place.jobs(surroundings=lambda: Models(lm))

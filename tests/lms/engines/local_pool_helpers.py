@@ -13,6 +13,7 @@ from local_checkpoints import one_thread
 from local_engine_helpers import CPU, passes_of
 from thread_workers import ThreadWorkers
 
+from dspex_lab.lms import _submit
 from dspex_lab.lms._submit import use_pools
 from dspex_lab.lms.engines import LocalEngine
 from dspex_lab.lms.engines import _local_worker as worker
@@ -30,10 +31,9 @@ def pool() -> Iterator[ThreadWorkers]:
 
 
 @pytest.fixture(autouse=True)
-def wired(pool: ThreadWorkers) -> Iterator[None]:
+def wired(pool: ThreadWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_submit, "_find", [])
     use_pools({"neural": pool}.__getitem__, "place of {}".format)
-    yield
-    use_pools(None)
 
 
 @pytest.fixture(scope="module")

@@ -41,13 +41,12 @@ def pool() -> Iterator[ThreadWorkers]:
 
 
 @pytest.fixture(autouse=True)
-def _wired(pool: ThreadWorkers, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _wired(pool: ThreadWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pool.asked.clear()
     pool.sent.clear()
+    monkeypatch.setattr(_submit, "_find", [])
     use_pools({"neural": pool}.__getitem__, "place of {}".format)
-    yield
-    use_pools(None)
 
 
 def test_vectors_of_a_pool_are_those_of_this_process(pool: ThreadWorkers) -> None:

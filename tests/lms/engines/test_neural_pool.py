@@ -24,7 +24,7 @@ from local_checkpoints import make_checkpoint, one_thread  # noqa: E402
 
 from dspex_lab.errors import GpuOutOfMemory  # noqa: E402
 from dspex_lab.events import Event  # noqa: E402
-from dspex_lab.lms import make_lm, sentence_embedder  # noqa: E402
+from dspex_lab.lms import _submit, make_lm, sentence_embedder  # noqa: E402
 from dspex_lab.lms._submit import use_pools  # noqa: E402
 from dspex_lab.lms.engines import AsyncLocalEngine, LocalEngine, _local_worker  # noqa: E402
 from dspex_lab.lms.engines._local_model import loaded_models  # noqa: E402
@@ -76,10 +76,10 @@ def pool(told: Told) -> Iterator[Pool]:
         workers_per_gpu=2,
     )
     made = Pool(spec, emit=told.append)
-    use_pools({"neural": made}.__getitem__, lambda name: Placement(worker=name))
-    with one_thread():
+    with one_thread(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_submit, "_find", [])
+        use_pools({"neural": made}.__getitem__, lambda name: Placement(worker=name))
         yield made.warm()
-    use_pools(None)
     made.close()
 
 
