@@ -123,6 +123,12 @@ class Runtime:
                 await cluster.close()
             except Exception:
                 log.exception("the cluster of the pools did not close in order")
+        # A sender of Dask's that waits for its next batch ends with the loop; nobody is left to hear that it waited in vain.
+        asyncio.get_running_loop().set_exception_handler(_unheard)
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.debug("at the end of the pools' loop: %s", context.get("message"), exc_info=context.get("exception"))
 
 
 def _close_at_exit() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import threading
 from typing import Any
 
@@ -63,6 +65,20 @@ def test_pools_are_made_by_name_as_the_settings_say() -> None:
     pools.close()
     with pytest.raises(PoolError, match="closed"):
         run(pools.get("optimizer"), abs, -1)
+
+
+def test_what_dask_leaves_unheard_when_the_loop_ends_is_not_told_to_the_user(caplog: pytest.LogCaptureFixture) -> None:
+    async def leave() -> list[asyncio.Future[None]]:
+        waits = asyncio.get_running_loop().create_future()
+        waits.set_exception(TimeoutError("Timeout"))
+        return [waits]
+
+    runtime = Runtime(Nowhere)
+    left = runtime.submit(leave()).result(30)
+    runtime.close()
+    left.clear()
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
 SPEC_GENERAL = PoolSpec("general", 1, MINIMUM_MEMORY)

