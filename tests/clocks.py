@@ -1,9 +1,12 @@
-"""Time in tests: a clock that is set by hand, and an event loop's that waits for what is to happen before it."""
+"""Time in tests: a clock that is set by hand, an event loop's that waits for what is to happen before it, and waiting."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 
 class Clock:
@@ -12,6 +15,19 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def eventually(probe: Callable[[], Any], seconds: float = 120) -> Any:
+    """Wait for what another thread or process does, and fail after a time in which it must have happened.
+
+    Returns:
+        What was found.
+    """
+    until = time.monotonic() + seconds
+    while not (found := probe()):
+        assert time.monotonic() < until, "it did not happen"
+        threading.Event().wait(0.01)
+    return found
 
 
 def stop_until(begun: Callable[[], object]) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,20 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from clocks import eventually
 
 import dspex_lab as dx
 
 IDLE = "return window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 PROMPTS = "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)"
 ERRORS = "return [...document.querySelectorAll('.jp-RenderedText[data-mime-type*=stderr], .jp-OutputArea-output[data-mime-type*=error]')].map(e => e.innerText)"  # noqa: E501
-
-
-def wait(what: Callable[[], Any], seconds: float = 240) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)  # between looks at a page that cannot call back
-    return found
 
 
 @pytest.fixture
@@ -70,7 +62,7 @@ def jupyterlab(tmp_path: Path) -> Iterator[str]:
         return str(address)
 
     try:
-        yield wait(up)
+        yield eventually(up, 240)
     finally:
         server.terminate()
         server.wait(120)
@@ -81,16 +73,16 @@ def test_the_tour_runs_in_jupyterlab_and_asks_nobody_outside(
 ) -> None:
     browser.set_script_timeout(240)
     browser.get(f"{jupyterlab}/lab/tree/00_tour.ipynb?reset")
-    wait(lambda: browser.execute_script(IDLE))
+    eventually(lambda: browser.execute_script(IDLE), 240)
     browser.execute_async_script(
         "window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => arguments[0](), () => arguments[0]())"
     )
-    prompts = wait(lambda: (p := browser.execute_script(PROMPTS)) and not any("*" in x for x in p) and p)
+    prompts = eventually(lambda: (p := browser.execute_script(PROMPTS)) and not any("*" in x for x in p) and p, 240)
     assert prompts == [f"[{i}]:" for i in range(1, len(prompts) + 1)], "every cell ran, in order"
     assert browser.execute_script(ERRORS) == []
     text = browser.execute_script("return document.querySelector('.jp-Notebook').innerText")
     for shown in ("offline, simulated", "120 / 120 rows", "held-out accuracy, 120 messages"):
         assert shown in text
-    wait(lambda: "Latency by step" in browser.execute_script("return document.body.innerText"))
+    eventually(lambda: "Latency by step" in browser.execute_script("return document.body.innerText"), 240)
     assert {urlsplit(url).hostname for url in asked(browser)} == {"127.0.0.1"}
     assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import eventually
 from guarded import GuardedLab
 
 from dspex_lab.events import Event, LMCall, RunRecord, Span, new_id
@@ -88,15 +89,6 @@ def _no_thread_left() -> Iterator[None]:
     assert _threads() <= before
 
 
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], Any]], Any]:
-    """Wait for what another thread does, and fail after a time in which it must have happened."""
-
-    def wait(probe: Callable[[], Any]) -> Any:
-        until = time.monotonic() + 120
-        while not (found := probe()):
-            assert time.monotonic() < until, "it did not happen"
-            threading.Event().wait(0.005)
-        return found
-
-    return wait
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., Any]:
+    return eventually

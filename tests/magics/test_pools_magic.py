@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from clocks import eventually
 from magic_helpers import complete, magic
 
 import dspex_lab as dx
@@ -47,7 +47,7 @@ def test_pools_are_warmed_in_the_background(shell: Any, lab: Any, capsys: pytest
     assert "idle" in repr(magic(shell, "pools"))
 
 
-def test_a_pool_is_resized(shell: Any, lab: Any, capsys: pytest.CaptureFixture[str], until: Callable[..., None]) -> None:
+def test_a_pool_is_resized(shell: Any, lab: Any, capsys: pytest.CaptureFixture[str]) -> None:
     before = lab.pools.get("general").spec.workers
     magic(shell, "pools resize general 3")
     assert f"pool general: {before} → 3 workers, when it is started" in capsys.readouterr().out
@@ -55,10 +55,10 @@ def test_a_pool_is_resized(shell: Any, lab: Any, capsys: pytest.CaptureFixture[s
     lab.pools.get("general").warm()
     magic(shell, "pools resize general 1")
     assert "pool general: 3 → 1 workers, in the background" in capsys.readouterr().out
-    until(lambda: len(lab.pools.get("general").status()) == 1)
+    eventually(lambda: len(lab.pools.get("general").status()) == 1)
 
 
-def test_workers_are_restarted(shell: Any, lab: Any, capsys: pytest.CaptureFixture[str], until: Callable[..., None]) -> None:
+def test_workers_are_restarted(shell: Any, lab: Any, capsys: pytest.CaptureFixture[str]) -> None:
     magic(shell, "pools restart general")
     assert "pool general is not up; its first call starts it" in capsys.readouterr().out
     pool = lab.pools.get("general").warm()
@@ -67,7 +67,7 @@ def test_workers_are_restarted(shell: Any, lab: Any, capsys: pytest.CaptureFixtu
     assert f"worker {names[0]} of pool general is ended and started anew" in capsys.readouterr().out
     magic(shell, "pools restart general")
     assert "the workers of pool general are ended and started anew" in capsys.readouterr().out
-    until(lambda: [w["state"] for w in pool.status()] == ["idle"] * len(names))
+    eventually(lambda: [w["state"] for w in pool.status()] == ["idle"] * len(names))
     assert asyncio.run(pool.call(abs, -3)) == 3
 
 
@@ -147,18 +147,3 @@ def test_help_explains_it(shell: Any, capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().out
     assert "%dspex pools [warm [NAME …] | resize NAME N | restart NAME [WORKER] | stop [NAME]]" in said
     assert "so that the first call does not" in said
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], Any]], None]:
-    """Wait for what the pools' thread does, and fail after a time in which it must have happened."""
-    import threading
-    import time
-
-    def wait(probe: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + 60
-        while not probe():
-            assert time.monotonic() < deadline, "it did not happen"
-            threading.Event().wait(0.005)
-
-    return wait

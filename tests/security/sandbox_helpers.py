@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +12,6 @@ from dspex_lab.security.sandbox import Sandbox
 MB = 1 << 20
 
 needs_sandbox = pytest.mark.skipif(protection().level != "full", reason=f"the kernel gives too little: {protection()}")
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for the kernel to do what it was asked to."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        os.sched_yield()
 
 
 def gone(pid: int) -> bool:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from attacks import ATTACKS
-from sandbox_helpers import MB, needs_sandbox, state_of, until
+from clocks import eventually
+from sandbox_helpers import MB, needs_sandbox, state_of
 
 from dspex_lab.errors import (
     SandboxOutputLimit,
@@ -146,7 +147,7 @@ def test_a_forged_result_is_a_result_like_any_other_and_the_account_is_the_kerne
         assert ran.cpu_seconds >= 0
         assert ran.peak_memory > MB
         # It is stopped between runs, though it would go on.
-        until(lambda: state_of(sandbox) == "T")
+        eventually(lambda: state_of(sandbox) == "T")
         with pytest.raises(SandboxTimeout):
             sandbox.run("1", timeout=0.3)
         assert sandbox.run("1").fresh
@@ -186,7 +187,7 @@ def test_a_timer_does_nothing_between_runs(place: Place) -> None:
             "import signal\nticks = 0\ndef tick(*_):\n    global ticks\n    ticks += 1\n"
             "signal.signal(signal.SIGALRM, tick)\nsignal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)"
         )
-        until(lambda: state_of(sandbox) == "T")
+        eventually(lambda: state_of(sandbox) == "T")
         assert sandbox.run("signal.setitimer(signal.ITIMER_REAL, 0)\n'well'").result == "well"
 
 

@@ -10,7 +10,8 @@ import sys
 import threading
 
 import pytest
-from sandbox_helpers import MB, gone, needs_sandbox, until
+from clocks import eventually
+from sandbox_helpers import MB, gone, needs_sandbox
 
 import dspex_lab as dx
 from dspex_lab.errors import (
@@ -47,7 +48,7 @@ def test_closing_leaves_no_process_and_no_descriptor(alone: None) -> None:
             pids = [box.pid, other.pid]
             zygote = _warm._zygote
             assert zygote is not None
-        until(lambda: all(gone(pid) for pid in pids if pid))
+        eventually(lambda: all(gone(pid) for pid in pids if pid))
         assert zygote.alive
     assert gone(zygote.pid)
     assert os.listdir("/proc/self/fd") == before
@@ -92,7 +93,7 @@ def test_a_sandbox_that_is_forgotten_is_closed() -> None:
         assert pid
         del box
         gc.collect()
-        until(lambda: gone(pid))
+        eventually(lambda: gone(pid))
 
 
 def test_a_closed_sandbox_runs_nothing() -> None:
@@ -136,7 +137,7 @@ def test_a_process_ended_from_outside_is_replaced(sandbox: Sandbox) -> None:
     pid = sandbox.pid
     assert pid
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not sandbox.alive)
+    eventually(lambda: not sandbox.alive)
     assert sandbox.pid is None
     ran = sandbox.run("'kept' in dir()")
     assert (ran.result, ran.fresh) == (False, True)
@@ -148,7 +149,7 @@ def test_a_warm_python_ended_from_outside_is_replaced() -> None:
         zygote = _warm._zygote
         assert zygote is not None
         os.kill(zygote.pid, signal.SIGKILL)
-        until(lambda: not box.alive)  # it dies with the Python it was forked from
+        eventually(lambda: not box.alive)  # it dies with the Python it was forked from
         assert box.run("2").fresh
 
 
@@ -171,7 +172,7 @@ def test_nothing_survives_the_kernel_however_it_ends() -> None:
             assert len(pids) == 2
             end(kernel)
             kernel.wait()
-            until(lambda pids=pids: all(gone(pid) for pid in pids))
+            eventually(lambda pids=pids: all(gone(pid) for pid in pids))
 
 
 def test_a_fork_of_the_kernel_has_a_sandbox_of_its_own(sandbox: Sandbox) -> None:

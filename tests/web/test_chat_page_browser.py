@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import dspy
 from browser_helpers import ALL_OF, Seen
 from chat_helpers import HOSTILE
+from clocks import eventually
 
 import dspex_lab as dx
 from dspex_lab import Lab
@@ -18,15 +16,6 @@ from dspex_lab.testing import Gate, scripted_lm
 from dspex_lab.web import serve
 
 ENTER = "\ue007"
-
-
-def eventually(probe: Callable[[], Any]) -> Any:
-    """Wait for what another process does, and fail after a time in which it must have happened."""
-    until = time.monotonic() + 120
-    while not (found := probe()):
-        assert time.monotonic() < until, "it did not happen"
-        threading.Event().wait(0.01)
-    return found
 
 
 def seen_now(browser: Any, selector: str, words: str = "", script: str = "") -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import eventually
 
 import dspex_lab
 from dspex_lab.events import Bus
@@ -89,14 +89,6 @@ def url(space: Space) -> Iterator[str]:
         server.shutdown()
         thread.join()
     board.close()
-
-
-def eventually(probe: Callable[[], Any]) -> Any:
-    until = time.monotonic() + 120
-    while not (found := probe()):
-        assert time.monotonic() < until, "it did not happen"
-        threading.Event().wait(0.01)
-    return found
 
 
 def test_a_person_turns_the_knobs_and_sees_what_came_of_it(space: Space, url: str, browser: Any) -> None:
