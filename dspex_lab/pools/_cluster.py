@@ -21,7 +21,7 @@ from distributed.security import Security
 
 from dspex_lab.pools._cluster_fleet import LocalFleet
 from dspex_lab.pools._loops import Once
-from dspex_lab.pools._nanny import NoHttp, PoolNanny
+from dspex_lab.pools._nanny import SELDOM, NoHttp, PoolNanny
 
 if TYPE_CHECKING:
     from dspex_lab.pools._dispatch import Dispatcher
@@ -33,6 +33,7 @@ log = logging.getLogger("dspex_lab")
 PARTING = 10.0
 
 IN_SCHEDULER: dict[str, Any] = {
+    **SELDOM,
     "distributed.scheduler.http.routes": [],
     # A task that no worker can take (its worker died) is given up, also where nobody waits for it any more.
     "distributed.scheduler.no-workers-timeout": "60s",

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import dask
 import distributed.nanny
 import distributed.process
 from distributed import Nanny
@@ -26,7 +27,12 @@ TERMINATE = 0.95
 #: Seconds between two looks of a nanny at whether its new worker is up (Dask's own is 0.05).
 LOOK = 0.005
 
+#: Dask wakes every one of its servers fifty times a second, to see whether its loop still runs; a pool that idles would cost
+#: 2 % of a core a worker, in both processes.
+SELDOM = {"distributed.admin.tick.interval": "1s"}
+
 IN_WORKERS = {
+    **SELDOM,
     "distributed.worker.http.routes": [],
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.target": False,
@@ -79,7 +85,8 @@ class PoolNanny(Nanny):
     process: Any
 
     def __init__(self, *args: Any, fleet: LocalFleet, folder: str, **options: Any) -> None:
-        super().__init__(*args, config=IN_WORKERS, worker_class=PoolWorker, local_directory=folder, **options)
+        with dask.config.set(SELDOM):
+            super().__init__(*args, config=IN_WORKERS, worker_class=PoolWorker, local_directory=folder, **options)
         self._fleet = fleet
         self._folder = folder
         self._worker_pid: int | None = None

@@ -1,4 +1,4 @@
-"""What it costs to have workers: until all are up, memory of an idle one, and until a killed one is back.
+"""What it costs to have workers: until all are up, memory and CPU of idle ones, and until a killed one is back.
 
 ``python tests/bench/pool_start.py [WORKERS]``: beside Dask's own LocalCluster, whose workers are spawned and import DSPy
 when they are first asked to.
@@ -12,11 +12,15 @@ import signal
 import statistics
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import psutil
 
 from dspex_lab.pools import Pool, PoolSpec
+
+#: Seconds that idle workers are watched.
+IDLE = 20.0
 
 
 def uses_dspy() -> int:
@@ -30,12 +34,33 @@ def pss(pid: int) -> float:
     return float(psutil.Process(pid).memory_full_info().pss) / 1e6
 
 
-def ours(workers: int) -> tuple[float, float, float]:
-    """Return seconds until all workers are up and have DSPy, MB of an idle one, and seconds until a killed one is back."""
+class Cost(NamedTuple):
+    """Seconds until all workers are up and have DSPy, MB and per cent of a core of what idles, seconds until one is back."""
+
+    up: float
+    memory: float
+    worker: float
+    kernel: float
+    back: float
+
+
+def idle(pids: Iterable[int]) -> tuple[float, float]:
+    """Return how much of a core each of ``pids`` takes while nothing is to be done, and this process; in per cent."""
+    pids = [os.getpid(), *pids]
+    time.sleep(2)  # what has just started comes to rest
+    before = [sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids]
+    time.sleep(IDLE)
+    kernel, *workers = (sum(psutil.Process(pid).cpu_times()[:2]) - was for pid, was in zip(pids, before, strict=True))
+    return 100 * statistics.mean(workers) / IDLE, 100 * kernel / IDLE
+
+
+def ours(workers: int) -> Cost:
+    """Measure a pool."""
     clock = time.perf_counter()
     pool = Pool(PoolSpec("general", workers, 512_000_000)).warm()
     up = time.perf_counter() - clock
     memory = statistics.mean(pss(row["pid"]) for row in pool.status())
+    at_rest = idle(row["pid"] for row in pool.status())
     back = []
     for _ in range(5):
         victim = pool.status()[0]
@@ -46,10 +71,10 @@ def ours(workers: int) -> tuple[float, float, float]:
         asyncio.run(pool.call(uses_dspy))
         back.append(time.perf_counter() - clock)
     pool.close()
-    return up, memory, statistics.median(back)
+    return Cost(up, memory, *at_rest, statistics.median(back))
 
 
-def spawned(workers: int) -> tuple[float, float, float]:
+def spawned(workers: int) -> Cost:
     """The same of Dask's LocalCluster as it comes, made to import DSPy."""
     from distributed import Client, LocalCluster
 
@@ -58,6 +83,7 @@ def spawned(workers: int) -> tuple[float, float, float]:
         pids: dict[str, Any] = client.run(uses_dspy)
         up = time.perf_counter() - clock
         memory = statistics.mean(pss(pid) for pid in pids.values())
+        at_rest = idle(pids.values())
         back = []
         for _ in range(3):
             address, pid = next(iter(pids.items()))
@@ -67,15 +93,16 @@ def spawned(workers: int) -> tuple[float, float, float]:
                 time.sleep(0.005)
             pids = client.run(uses_dspy)
             back.append(time.perf_counter() - clock)
-    return up, memory, statistics.median(back)
+    return Cost(up, memory, *at_rest, statistics.median(back))
 
 
 def main(workers: int) -> None:
     mine, theirs = ours(workers), spawned(workers)
-    print(f"| {workers} workers that have DSPy | all up, s | an idle one, MB PSS | back after kill -9, s |\n|---|---|---|---|")
-    print(f"| ours, preloaded forkserver | {mine[0]:.1f} | {mine[1]:.0f} | {mine[2]:.2f} |")
-    print(f"| Dask's LocalCluster, spawned | {theirs[0]:.1f} | {theirs[1]:.0f} | {theirs[2]:.2f} |")
-    print(f"| × | {theirs[0] / mine[0]:.1f} | {theirs[1] / mine[1]:.1f} | {theirs[2] / mine[2]:.1f} |")
+    print(f"| {workers} with DSPy | all up, s | idle: MB PSS of one | its CPU, % | the kernel's, % | back after kill -9, s |")
+    print("|---|---|---|---|---|---|")
+    for name, cost in (("ours, preloaded forkserver", mine), ("Dask's LocalCluster, spawned", theirs)):
+        print(f"| {name} | {cost.up:.1f} | {cost.memory:.0f} | {cost.worker:.1f} | {cost.kernel:.1f} | {cost.back:.2f} |")
+    print(f"| × | {' | '.join(f'{b / a:.1f}' for a, b in zip(mine, theirs, strict=True))} |")
 
 
 if __name__ == "__main__":

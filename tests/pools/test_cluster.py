@@ -145,6 +145,20 @@ def test_workers_are_tagged_with_their_pool(pools: Pools) -> None:
     assert run(pools.get("blue"), divmod, 7, 2, long=True) == (3, 1)
 
 
+def test_no_server_of_dasks_wakes_fifty_times_a_second(pools: Pools) -> None:
+    def tick() -> float:
+        from distributed import Worker
+
+        (worker,) = Worker._instances
+        return float(worker.periodic_callbacks["tick"].callback_time)
+
+    cluster = pools.get("red")._fleet.cluster.dask
+    assert cluster.workers
+    for server in (cluster.scheduler, *cluster.workers.values()):
+        assert server.periodic_callbacks["tick"].callback_time >= 1_000
+    assert run(pools.get("blue"), tick) >= 1_000
+
+
 def test_a_long_call_whose_worker_dies_is_told_and_the_pool_goes_on(pools: Pools) -> None:
     blue = pools.get("blue")
     with pytest.raises(WorkerKilled):

@@ -25,7 +25,7 @@ class Amount(NamedTuple):
     calls: int = 0
 
     def plus(self, other: Amount, sign: int = 1) -> Amount:
-        return Amount(*(mine + sign * theirs for mine, theirs in zip(self, other, strict=True)))
+        return Amount(self.pico + sign * other.pico, self.tokens + sign * other.tokens, self.calls + sign * other.calls)
 
 
 class Held:
