@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dspex_lab.jobs.optimize._course import Course
 
 _STATE = "gepa_state.bin"
+_LOG = "run_log.jsonl"
 
 
 class Stopper:
@@ -104,6 +106,14 @@ class Following:
         """An iteration begins: what an earlier one left is done with."""
         self._parents, self._texts, self._proposals, self._sums = [], [], [], {}
         self._merging = None
+
+    def on_iteration_end(self, event: Mapping[str, Any]) -> None:
+        """An iteration is over: it is written down. GEPA would keep the record of every one in its state, and write them all
+        again, as text, after each."""
+        trace = event["state"].full_program_trace
+        with (self.folder / _LOG).open("a", encoding="utf-8") as log:
+            log.writelines(f"{json.dumps(each, default=repr)}\n" for each in trace)
+        trace.clear()
 
     def on_proposal_end(self, event: Mapping[str, Any]) -> None:
         """Texts were proposed for it."""

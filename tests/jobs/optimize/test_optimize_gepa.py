@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -245,6 +246,11 @@ def test_the_jobs_folder_has_what_gepa_wrote(offline: Jobs, start: Start) -> Non
     job.wait(60)
     home = offline.around.shelf.home(job.id)
     assert (home / "gepa" / "gepa_state.bin").exists()
+    # Each iteration once, and not all of them again after each.
+    log = [json.loads(line) for line in (home / "gepa" / "run_log.jsonl").read_text().splitlines()]
+    assert [each["i"] for each in log] == list(range(len(log)))
+    assert all(each["subsample_ids"] for each in log)
+    assert not (home / "gepa" / "run_log.json").exists()
     # A state that is not of this job is not read: pickles run.
     other = start("gepa", max_metric_calls=30)
     stale = offline.around.shelf.home(other.id) / "gepa"
